@@ -1,0 +1,286 @@
+// Package app puts the parts together: it decides which roles a process runs,
+// which of them are embedded and which elsewhere, opens the listeners, and
+// stops everything in order. It is the only package that knows them all; one
+// file per role holds the wiring.
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cardea-apim/cardea/internal/bus"
+	"github.com/cardea-apim/cardea/internal/config"
+	"github.com/cardea-apim/cardea/internal/node"
+	"github.com/cardea-apim/cardea/internal/pki"
+	"github.com/cardea-apim/cardea/internal/seal"
+	"github.com/cardea-apim/cardea/internal/store"
+)
+
+// Options of New.
+type Options struct {
+	Version string
+	Stdout  io.Writer    // what a first start says to a person
+	Stderr  io.Writer    // the log, unless Log is set
+	Log     *slog.Logger // nil: as the configuration says, to Stderr
+}
+
+// App is one process of the product.
+type App struct {
+	cfg     *config.Config
+	o       Options
+	log     *slog.Logger
+	home    *home
+	name    string // of this node
+	box     *seal.Box
+	ca      *pki.CA
+	cert    *pki.Source
+	joined  *node.Joined // this node follows others; nil: it does not
+	bus     *bus.Bus
+	db      *store.DB // nil without control or identity
+	metrics *prometheus.Registry
+	mux     *http.ServeMux // the management side
+
+	people    *people    // identity role; nil elsewhere
+	control   *control   // control role; nil elsewhere
+	gateway   *gatewayOf // gateway role; nil elsewhere
+	counting  *counting  // traffic role and the gateway's share of it
+	analytics *analyticsOf
+
+	listeners *listeners
+	loops     []func(ctx context.Context) error
+	closers   []func() error
+	started   time.Time
+	serving   atomic.Bool
+	admin     adminNews
+}
+
+// New takes the home, opens the state and wires the roles. Nothing is served
+// before Run. On an error everything taken is given back.
+func New(ctx context.Context, cfg *config.Config, o Options) (_ *App, err error) {
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	if o.Log == nil {
+		o.Log = newLog(cfg.Log, o.Stderr)
+	}
+	a := &App{cfg: cfg, o: o, log: o.Log, mux: http.NewServeMux(), metrics: newRegistry(), started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	for _, w := range cfg.Warnings {
+		a.log.Warn("configuration", "warning", w)
+	}
+	if a.home, err = openHome(cfg.Home); err != nil {
+		return nil, err
+	}
+	a.onClose(a.home.Close)
+	a.listeners = newListeners(a.log)
+	for _, step := range []func(context.Context) error{
+		a.enrol, a.openKeys, a.openBus, a.openStore, a.wireTraffic, a.wireAnalytics, a.wireIdentity, a.wireGateway, a.wireControl, a.wireOwn, a.openListeners,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// onClose registers what must be given back, in reverse order.
+func (a *App) onClose(fn func() error) { a.closers = append(a.closers, fn) }
+
+// background registers work that lives as long as the process serves. An
+// error of it stops the process.
+func (a *App) background(fn func(ctx context.Context) error) { a.loops = append(a.loops, fn) }
+
+func (a *App) close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		if err := a.closers[i](); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
+
+// flush sends the last counts while those who store them still run; what is
+// not stored stays on disk for the next start.
+func (a *App) flush() {
+	if a.gateway == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := a.gateway.reporter.Flush(ctx); err != nil {
+		a.log.Info("counts kept for the next start", "err", err)
+	}
+}
+
+// enrol joins other nodes when a token says so, or remembers having done so.
+func (a *App) enrol(ctx context.Context) error {
+	joined, err := node.LoadJoined(a.home.dir)
+	switch {
+	case err == nil:
+		a.joined, a.name = joined, joined.ID
+		return nil
+	case a.cfg.Node.JoinToken != "":
+		if a.cfg.Node.ControlURL == "" {
+			return errors.New("join: the address of a control node is needed as well (--control https://host:9444)")
+		}
+		if a.cfg.Has(config.Control) {
+			return errors.New("join: a node with the control role joins by sharing the database and the master key, not by a token; choose --roles gateway")
+		}
+		a.joined, err = node.Join(ctx, a.cfg.Node.ControlURL, a.cfg.Node.JoinToken.Reveal(), a.home.dir, a.cfg.Node.Name)
+		if err != nil {
+			return err
+		}
+		a.name = a.joined.ID
+		a.log.Info("joined", "node", a.name, "roles", a.joined.Roles)
+		return nil
+	}
+	a.name, err = a.home.node(a.cfg.Node.Name)
+	return err
+}
+
+// openKeys gives the master key, the authority and the server certificate.
+func (a *App) openKeys(context.Context) (err error) {
+	if a.box, err = seal.Load(a.home.dir, a.cfg.MasterKey.Reveal()); err != nil {
+		return err
+	}
+	dir := pki.Dir(a.home.dir)
+	if a.ca, err = pki.EnsureCA(dir); err != nil {
+		return err
+	}
+	if c := a.cfg.Certificate; c.File != "" {
+		a.cert, err = pki.FromFiles(c.File, c.KeyFile, a.log)
+	} else {
+		a.cert, err = a.ca.ServerCertificate(dir, a.names(), a.log)
+	}
+	if err != nil {
+		return err
+	}
+	a.background(func(ctx context.Context) error {
+		a.cert.Watch(ctx.Done(), time.Minute)
+		return nil
+	})
+	return nil
+}
+
+// names are what the server certificate is for, besides localhost.
+func (a *App) names() []string {
+	out := append([]string{a.cfg.Hostname}, a.cfg.Values.List("cardea.node.hosts", nil)...)
+	if host, err := os.Hostname(); err == nil {
+		out = append(out, host)
+	}
+	for _, e := range a.cfg.Environments {
+		for _, v := range e.VHosts {
+			if u, err := url.Parse(v.HTTPS); err == nil && u.Hostname() != "" {
+				out = append(out, u.Hostname())
+			}
+		}
+	}
+	return out
+}
+
+// openBus joins the bus of the configuration or of the nodes joined, or starts one.
+func (a *App) openBus(context.Context) (err error) {
+	o := bus.Options{Name: a.name, Log: a.log}
+	url := a.cfg.Bus.URL
+	if url == "" && a.joined != nil {
+		url = a.joined.Bus
+	}
+	if url == "" {
+		a.bus, err = bus.Embedded(o)
+	} else {
+		a.bus, err = a.connectBus(url, o)
+	}
+	if err == nil {
+		a.onClose(a.bus.Close)
+	}
+	return err
+}
+
+func (a *App) connectBus(url string, o bus.Options) (*bus.Bus, error) {
+	if a.joined == nil {
+		return bus.Connect(url, nil, o)
+	}
+	id, err := pki.LoadIdentity(pki.Dir(a.home.dir))
+	if err != nil {
+		return nil, err
+	}
+	return bus.Connect(url, id.Client(), o)
+}
+
+// openStore opens the database where a role needs it.
+func (a *App) openStore(ctx context.Context) (err error) {
+	control, identity := a.cfg.Has(config.Control), a.cfg.Has(config.Identity)
+	if !control && !identity {
+		return nil
+	}
+	if control != identity && !a.cfg.Database.Postgres {
+		return errors.New("control and identity in separate processes need PostgreSQL: set cardea.database.url, or run both roles here")
+	}
+	a.db, err = store.Open(ctx, a.cfg.Database.URL.Reveal(), store.Options{Log: a.log, Version: a.o.Version})
+	if err == nil {
+		a.onClose(a.db.Close)
+	}
+	return err
+}
+
+// Ready reports whether every role of the process serves: the database is
+// open, and the gateway has compiled its snapshot.
+func (a *App) Ready() bool {
+	return a.serving.Load() && !a.listeners.draining.Load() && (a.gateway == nil || a.gateway.ready())
+}
+
+// Run serves until ctx ends or a part fails, then drains and gives everything back.
+func (a *App) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.close()) }()
+	// Background work outlives ctx: requests being drained still need it.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var loops sync.WaitGroup
+	for _, fn := range a.loops {
+		loops.Go(func() {
+			if err := fn(work); err != nil && work.Err() == nil {
+				stop(err)
+			}
+		})
+	}
+	a.listeners.start()
+	a.serving.Store(true)
+	a.log.Info("serving", "node", a.name, "roles", a.cfg.Roles, "after", time.Since(a.started).Round(time.Millisecond))
+	if err := a.greet(ctx, work); err != nil {
+		stop(err)
+	}
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping")
+	case err = <-a.listeners.failed:
+	case <-work.Done():
+		err = context.Cause(work)
+	}
+	if drained := a.listeners.drain(a.cfg.ShutdownTimeout - time.Second); drained != nil {
+		a.log.Warn("stopped with requests running", "err", drained)
+	}
+	a.flush()
+	stop(nil)
+	loops.Wait()
+	a.log.Info("stopped")
+	return err
+}

@@ -1,0 +1,115 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/cardea-apim/cardea/internal/apim"
+	"github.com/cardea-apim/cardea/internal/config"
+	"github.com/cardea-apim/cardea/internal/gateway"
+	"github.com/cardea-apim/cardea/internal/gateway/report"
+	"github.com/cardea-apim/cardea/internal/node"
+	"github.com/cardea-apim/cardea/internal/usage"
+)
+
+// decisionPurpose names the sub-key of the master key that seals decision ids,
+// so that any node can read what another one issued.
+const decisionPurpose = "decision-id"
+
+// gatewayOf is the gateway role: the gateway and what keeps it up to date.
+type gatewayOf struct {
+	gw       *gateway.Gateway
+	reporter *report.Reporter
+	follower *node.Follower
+	handler  http.Handler
+}
+
+// ready means: a whole snapshot was applied and every API of it compiled.
+func (g *gatewayOf) ready() bool { return g.follower.Loaded() && g.gw.Ready() }
+
+// wireGateway makes the gateway, lets it serve what its disk holds, and follows
+// the control node of this process or of another one.
+func (a *App) wireGateway(ctx context.Context) error {
+	if !a.cfg.Has(config.Gateway) {
+		return nil
+	}
+	feed, local, err := a.feed()
+	if err != nil {
+		return err
+	}
+	reporter, err := a.reporter()
+	if err != nil {
+		return err
+	}
+	c := a.cfg
+	g, err := gateway.New(gateway.Options{
+		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reporter, Box: a.box,
+		Environments: c.Labels,
+		CORS: &gateway.CORS{
+			Enabled: c.CORS.Enabled, Origins: c.CORS.Origins, Methods: c.CORS.Methods, Headers: c.CORS.Headers,
+			Expose: c.CORS.Expose, Credentials: c.CORS.Credentials,
+		},
+		AuthHeader: c.AuthHeader, OutboundAuthHeader: c.ForwardAuth, RequireTokenType: c.StrictTokenType,
+		HeaderConditions: c.Throttle.Header, QueryConditions: c.Throttle.Query, ClaimConditions: c.Throttle.Claim,
+		TrustedProxies: c.TrustedProxies,
+		PublicHTTP:     gatewayURL(c, "http", c.Listen.GatewayHTTP), PublicHTTPS: gatewayURL(c, "https", c.Listen.GatewayHTTPS),
+		ResponseTimeout: c.SocketTimeout, RefusedPorts: a.ownPorts(), NoRateLimitHeaders: !c.RateHeaders,
+	})
+	if err != nil {
+		return err
+	}
+	a.onClose(g.Close)
+	follower, err := node.NewFollower(node.Options{
+		Dir: a.home.path("snapshot"), Node: apim.GatewayNode{ID: a.name, Labels: c.Labels, Local: local},
+		KeyID: a.box.ID(), Feed: feed, Gateway: g, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	follower.Load(ctx)
+	a.background(follower.Run)
+	a.metrics.MustRegister(g.Collectors()...)
+	a.gateway = &gatewayOf{gw: g, reporter: reporter, follower: follower, handler: g.Handler()}
+	return nil
+}
+
+// reporter sends what was called to the analytics role, wherever it is, and
+// keeps it on disk until somebody has stored it.
+func (a *App) reporter() (*report.Reporter, error) {
+	send := func(ctx context.Context, data []byte) ([]byte, error) {
+		return a.bus.Request(ctx, usage.SubjectBatch, data)
+	}
+	r, err := report.New(report.Options{Log: a.log, Gateway: a.name, Sender: report.SenderFunc(send), Dir: a.home.path("usage")})
+	if err != nil {
+		return nil, err
+	}
+	a.metrics.MustRegister(r.Collectors()...)
+	a.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return r.Close(ctx)
+	})
+	return r, nil
+}
+
+// feed is where the gateway learns what to serve.
+func (a *App) feed() (node.Feed, bool, error) {
+	if a.db != nil && a.cfg.Has(config.Control) {
+		return a.localFeed(), true, nil
+	}
+	controls := []string{}
+	if a.joined != nil {
+		controls = a.joined.Controls
+	}
+	client, err := node.NewClient(node.ClientOptions{Controls: controls, Home: a.home.dir, KeyID: a.box.ID(), Log: a.log})
+	if err != nil {
+		return nil, false, err
+	}
+	a.background(func(ctx context.Context) error { return a.renewIdentity(ctx, client) })
+	return client, false, nil
+}
+
+// ownPorts are loopback ports that no backend of an API may be: the bus and
+// the node synchronisation.
+func (a *App) ownPorts() []int { return []int{a.cfg.Listen.Node, busPort + a.cfg.Offset} }

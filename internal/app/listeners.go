@@ -1,0 +1,162 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Bounds of every listener; reference: security.
+const (
+	maxHead     = 64 << 10
+	headTimeout = 10 * time.Second
+	idleTimeout = 60 * time.Second
+)
+
+// listener is one port on one or more addresses with its handler.
+type listener struct {
+	name  string // in messages: management, gateway, nodes
+	hosts []string
+	port  int
+	tls   *tls.Config // nil: plain
+	h2    bool
+	serve http.Handler
+}
+
+// listeners are the open ports of a process.
+type listeners struct {
+	log      *slog.Logger
+	open     []net.Listener
+	servers  []*http.Server
+	busy     atomic.Int64 // requests being served
+	draining atomic.Bool
+	failed   chan error
+}
+
+func newListeners(log *slog.Logger) *listeners {
+	return &listeners{log: log, failed: make(chan error, 8)}
+}
+
+// add opens a port; requests are served once start is called.
+func (l *listeners) add(c listener) error {
+	if c.port == 0 {
+		return nil
+	}
+	srv := &http.Server{
+		Handler:           l.track(c.serve),
+		TLSConfig:         c.tls,
+		ReadHeaderTimeout: headTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
+	}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(c.h2 && c.tls != nil)
+	opened := 0
+	for _, host := range c.hosts {
+		addr := net.JoinHostPort(host, strconv.Itoa(c.port))
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			if host == "::1" && len(c.hosts) > 1 && !errors.Is(err, syscall.EADDRINUSE) {
+				continue // a machine without IPv6
+			}
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("open %s port %s: already in use; stop the other process or shift all ports with --offset", c.name, addr)
+			}
+			return fmt.Errorf("open %s port %s: %w", c.name, addr, err)
+		}
+		opened++
+		l.open = append(l.open, ln)
+		l.servers = append(l.servers, srv)
+	}
+	if opened == 0 {
+		return fmt.Errorf("open %s port %d: none of the addresses %v could be used", c.name, c.port, c.hosts)
+	}
+	return nil
+}
+
+// start serves on every open port.
+func (l *listeners) start() {
+	for i, ln := range l.open {
+		srv := l.servers[i]
+		go func() {
+			var err error
+			if srv.TLSConfig != nil {
+				err = srv.ServeTLS(ln, "", "")
+			} else {
+				err = srv.Serve(ln)
+			}
+			if !errors.Is(err, http.ErrServerClosed) && !l.draining.Load() {
+				select {
+				case l.failed <- fmt.Errorf("serve %s: %w", ln.Addr(), err):
+				default:
+				}
+			}
+		}()
+	}
+}
+
+// track counts requests and, while the process drains, asks clients to leave:
+// over HTTP/2 the same header sends GOAWAY.
+func (l *listeners) track(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.busy.Add(1)
+		defer l.busy.Add(-1)
+		if l.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// drain stops without failing a request: first every answer says that the
+// connection closes while new ones are still taken (readiness is already
+// false), then the ports close, then what is being served may finish.
+func (l *listeners) drain(limit time.Duration) error {
+	l.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	grace := min(limit/8, time.Second)
+	sleep(ctx, grace)
+	for _, ln := range l.open {
+		_ = ln.Close() // Shutdown closes it again
+	}
+	// Connections that are in use get one more answer each before the idle
+	// ones are closed.
+	sleep(ctx, grace/2)
+	errs := make(chan error, len(l.servers))
+	for _, s := range l.servers {
+		go func() { errs <- s.Shutdown(ctx) }()
+	}
+	var failed error
+	for range l.servers {
+		if err := <-errs; err != nil {
+			failed = err
+		}
+	}
+	for _, s := range l.servers {
+		_ = s.Close() // whatever outlived the limit
+	}
+	if failed != nil {
+		return fmt.Errorf("drain: %d requests were still running after %s", l.busy.Load(), limit)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

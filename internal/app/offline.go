@@ -1,0 +1,79 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cardea-apim/cardea/internal/apim"
+	"github.com/cardea-apim/cardea/internal/config"
+	"github.com/cardea-apim/cardea/internal/pki"
+	"github.com/cardea-apim/cardea/internal/seal"
+	"github.com/cardea-apim/cardea/internal/store"
+)
+
+// CAFile is the certificate of a home's authority.
+func CAFile(home string) string { return filepath.Join(pki.Dir(home), "ca.pem") }
+
+// openBeside opens the database of a home beside a process that may be
+// serving from it. A home that never started is refused rather than made.
+func openBeside(ctx context.Context, cfg *config.Config) (*store.DB, error) {
+	if !cfg.Database.Postgres {
+		file := strings.TrimPrefix(cfg.Database.URL.Reveal(), "sqlite:")
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no database at %s; is --home right?", file)
+		}
+	}
+	return store.Open(ctx, cfg.Database.URL.Reveal(), store.Options{Sweep: -1})
+}
+
+// ResetPassword gives a user a new password, also while a process serves from
+// the same home. An empty password is generated. It returns the password.
+func ResetPassword(ctx context.Context, cfg *config.Config, user, password string) (_ string, err error) {
+	if password == "" {
+		password = strings.ToLower(rand.Text())
+	}
+	db, err := openBeside(ctx, cfg)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	d, err := openDirectory(db, nil)
+	if err != nil {
+		return "", err
+	}
+	ctx = apim.WithActor(ctx, &apim.Actor{User: "reset-password", Tenant: apim.SuperTenant, System: true})
+	name, tenant := splitUser(user)
+	if err := d.SetPassword(ctx, tenant, name, password); err != nil {
+		if isMissing(err) {
+			return "", fmt.Errorf("there is no user %s", user)
+		}
+		return "", fmt.Errorf("reset password: %w", err)
+	}
+	if err := os.Remove(filepath.Join(cfg.Home, "admin-password")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("remove old password file: %w", err)
+	}
+	return password, nil
+}
+
+func splitUser(user string) (string, apim.TenantID) {
+	if i := strings.LastIndexByte(user, '@'); i > 0 {
+		return user[:i], apim.TenantID(user[i+1:])
+	}
+	return user, apim.SuperTenant
+}
+
+// openBox is the master key of a home that exists already.
+func openBox(cfg *config.Config) (*seal.Box, error) {
+	if cfg.MasterKey == "" {
+		if _, err := os.Stat(seal.KeyFile(cfg.Home)); err != nil {
+			return nil, fmt.Errorf("read master key: %w", err)
+		}
+	}
+	return seal.Load(cfg.Home, cfg.MasterKey.Reveal())
+}

@@ -1,0 +1,160 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/cardea-apim/cardea/internal/apim"
+	"github.com/cardea-apim/cardea/internal/config"
+	"github.com/cardea-apim/cardea/internal/fault"
+	"github.com/cardea-apim/cardea/internal/pki"
+	"github.com/cardea-apim/cardea/internal/rest"
+	"github.com/cardea-apim/cardea/internal/snapshot"
+)
+
+// ownBase is the root of what the original does not have.
+const ownBase = "/api/cardea/v1"
+
+// leaseOf is how long a gateway counts as alive after its last sign of life.
+const leaseOf = 3 * time.Second
+
+// NodeView is a gateway as /nodes lists it.
+type NodeView struct {
+	Name         string    `json:"name"`
+	State        string    `json:"state"` // serving, starting, away
+	Version      string    `json:"version"`
+	Current      bool      `json:"current"` // runs the newest version
+	Environments []string  `json:"environments"`
+	Failed       []string  `json:"failed,omitempty"` // items that did not compile: kind/id: cause
+	LastSeen     time.Time `json:"lastSeen"`
+}
+
+// wireOwn mounts our own interface: nodes, join tokens, receipts, and what
+// analytics answers.
+func (a *App) wireOwn(context.Context) error {
+	if a.db == nil {
+		return nil
+	}
+	a.own("GET "+ownBase+"/nodes", a.listNodes)
+	a.own("POST "+ownBase+"/nodes/tokens", a.makeJoinToken)
+	a.own("GET "+ownBase+"/receipts/{version}", a.receipt)
+	a.own("GET "+ownBase+"/info", a.info)
+	a.mountAnalytics()
+	return nil
+}
+
+// own mounts a handler for administrators.
+func (a *App) own(pattern string, h rest.Handler) {
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		actor, err := a.administrator(r)
+		if err != nil {
+			rest.Fault(w, r, &fault.NotAuthorized)
+			return
+		}
+		if err := h(w, r.WithContext(apim.WithActor(r.Context(), actor))); err != nil {
+			if f := fault.Of(err); f.Kind == fault.Internal {
+				a.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "err", err)
+			}
+			rest.Fault(w, r, err)
+		}
+	})
+}
+
+func (a *App) listNodes(w http.ResponseWriter, r *http.Request) error {
+	head, err := a.db.Log.Head(r.Context())
+	if err != nil {
+		return err
+	}
+	nodes, err := a.nodes(r.Context(), head)
+	if err != nil {
+		return err
+	}
+	return rest.JSON(w, http.StatusOK, map[string]any{"version": head.String(), "nodes": nodes, "count": len(nodes)})
+}
+
+func (a *App) nodes(ctx context.Context, head snapshot.Version) ([]NodeView, error) {
+	list, err := a.db.Log.Gateways(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]NodeView, 0, len(list))
+	for _, g := range list {
+		seen := time.UnixMilli(g.LastSeen)
+		v := NodeView{Name: g.ID, State: "serving", Version: g.Version, Current: g.Version == head.String(), Environments: g.Labels, Failed: g.Failed, LastSeen: seen.UTC()}
+		switch {
+		case time.Since(seen) > leaseOf:
+			v.State = "away"
+		case !g.Ready:
+			v.State = "starting"
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// receipt tells which gateways run a version, for a caller that did not wait.
+func (a *App) receipt(w http.ResponseWriter, r *http.Request) error {
+	v, err := snapshot.ParseVersion(r.PathValue("version"))
+	if err != nil {
+		return fault.BadRequest.With("the version is epoch.seq")
+	}
+	list, err := a.db.Log.Gateways(r.Context())
+	if err != nil {
+		return err
+	}
+	out := snapshot.Receipt{Version: v, Complete: true}
+	for _, g := range list {
+		at, err := snapshot.ParseVersion(g.Version)
+		ack := snapshot.Ack{Gateway: g.ID, Acked: err == nil && at.Compare(v) >= 0, Failed: g.Failed}
+		out.Gateways = append(out.Gateways, ack)
+		if !ack.Acked && time.Since(time.UnixMilli(g.LastSeen)) <= leaseOf {
+			out.Complete = false
+		}
+	}
+	return rest.JSON(w, http.StatusOK, out)
+}
+
+func (a *App) info(w http.ResponseWriter, _ *http.Request) error {
+	return rest.JSON(w, http.StatusOK, map[string]any{
+		"version": a.o.Version, "node": a.name, "roles": a.cfg.Roles, "database": a.db.Engine(),
+		"gateway": a.cfg.GatewayURL(), "startedAt": a.started.UTC(),
+	})
+}
+
+type joinTokenRequest struct {
+	Roles []string `json:"roles"`
+}
+
+func (a *App) makeJoinToken(w http.ResponseWriter, r *http.Request) error {
+	if !a.cfg.Has(config.Control) {
+		return fault.BadRequest.With("this node has no control role")
+	}
+	in := joinTokenRequest{Roles: []string{string(config.Gateway)}}
+	if err := decodeStrict(r, &in); err != nil {
+		return err
+	}
+	if len(in.Roles) == 0 || slices.ContainsFunc(in.Roles, func(s string) bool { return !slices.Contains(pki.Roles, s) }) {
+		return fault.BadRequest.Withf("roles: want some of %v", pki.Roles)
+	}
+	token, err := a.control.joinToken(r.Context(), in.Roles)
+	if err != nil {
+		return err
+	}
+	return rest.JSON(w, http.StatusCreated, map[string]any{"token": token, "control": a.control.address, "roles": in.Roles})
+}
+
+// decodeStrict reads a small JSON body; our own interface takes no unknown members.
+func decodeStrict(r *http.Request, v any) error {
+	d := json.NewDecoder(io.LimitReader(r.Body, 1<<20))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return fault.BadRequest.With(fmt.Sprintf("body: %v", err))
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package bus
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// listener lets other nodes onto an embedded bus. It ends TLS itself and hands
+// the plain bytes to the server in the process, so that it can be opened at any
+// moment of the server's life, and its certificates be exchanged under it.
+type listener struct {
+	net.Listener
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// Listen opens the embedded bus to other nodes at the address. The
+// configuration must ask for and verify client certificates.
+func (b *Bus) Listen(addr string, conf *tls.Config) (net.Addr, error) {
+	if b.server == nil {
+		return nil, errors.New("open bus: it is not in this process")
+	}
+	if conf == nil || (conf.ClientAuth != tls.RequireAndVerifyClientCert && conf.GetConfigForClient == nil) {
+		return nil, errors.New("open bus: client certificates must be required")
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("open bus: %w", err)
+	}
+	l := &listener{Listener: ln, conns: map[net.Conn]struct{}{}}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		ln.Close()
+		return nil, errors.New("open bus: it is closed")
+	}
+	b.listeners = append(b.listeners, l)
+	b.mu.Unlock()
+	l.wg.Add(1)
+	go b.accept(l, conf)
+	return ln.Addr(), nil
+}
+
+func (b *Bus) accept(l *listener, conf *tls.Config) {
+	defer l.wg.Done()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			b.log.Warn("bus cannot accept", "err", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		if !l.track(c) {
+			c.Close()
+			return
+		}
+		l.wg.Add(1)
+		go func() {
+			defer l.wg.Done()
+			defer l.forget(c)
+			b.bridge(l, tls.Server(c, conf))
+		}()
+	}
+}
+
+func (b *Bus) bridge(l *listener, c *tls.Conn) {
+	defer c.Close()
+	err := errors.Join(c.SetDeadline(time.Now().Add(10*time.Second)), c.Handshake(), c.SetDeadline(time.Time{}))
+	if err != nil {
+		b.log.Warn("bus refused a connection", "from", c.RemoteAddr().String(), "err", err)
+		return
+	}
+	in, err := b.server.InProcessConn()
+	if err != nil {
+		b.log.Warn("bus refused a connection", "from", c.RemoteAddr().String(), "err", err)
+		return
+	}
+	if !l.track(in) {
+		in.Close()
+		return
+	}
+	defer l.forget(in)
+	done := make(chan struct{}, 2)
+	pipe := func(dst, src net.Conn) {
+		_, _ = io.Copy(dst, src) // the end of either side ends both; the client reconnects
+		dst.Close()
+		src.Close()
+		done <- struct{}{}
+	}
+	go pipe(in, c)
+	go pipe(c, in)
+	<-done
+	<-done
+}
+
+func (l *listener) track(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.conns[c] = struct{}{}
+	return true
+}
+
+func (l *listener) forget(c net.Conn) {
+	c.Close()
+	l.mu.Lock()
+	delete(l.conns, c)
+	l.mu.Unlock()
+}
+
+func (l *listener) close() error {
+	err := l.Listener.Close()
+	l.mu.Lock()
+	l.closed = true
+	for c := range l.conns {
+		c.Close()
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+	return err
+}

@@ -1,0 +1,35 @@
+package exchange
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestHeader(t *testing.T) {
+	h := Header{{"A", "1"}, {"b", "2"}, {"a", "3"}, {"C", "4"}}
+	if h.Get("B") != "2" || h.Get("a") != "1" || h.Get("x") != "" || !h.Has("c") || h.Has("x") {
+		t.Errorf("look-ups in %v", h)
+	}
+	h.Set("a", "9")
+	if want := (Header{{"A", "9"}, {"b", "2"}, {"C", "4"}}); !slices.Equal(h, want) {
+		t.Errorf("after Set: %v, want %v", h, want)
+	}
+	h.Set("d", "5")
+	h.Del("B")
+	h.Add("C", "6")
+	if want := (Header{{"A", "9"}, {"C", "4"}, {"d", "5"}, {"C", "6"}}); !slices.Equal(h, want) {
+		t.Errorf("after Set, Del, Add: %v, want %v", h, want)
+	}
+}
+
+func TestEachToken(t *testing.T) {
+	for in, want := range map[string][]string{
+		"": nil, ",": nil, "a": {"a"}, " a , b,,\tc ": {"a", "b", "c"}, "a b, c": {"a b", "c"},
+	} {
+		var got []string
+		EachToken(in, func(s string) bool { got = append(got, s); return true })
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/cardea-apim/cardea/internal/gateway/exchange"
+)
+
+// Rules are the header rules that all APIs of a gateway share.
+type Rules struct {
+	PublicHTTP, PublicHTTPS string // scheme://host:port; empty: as the caller addressed us
+}
+
+// hop are the fields that concern one connection only, and those that are
+// rebuilt from what was parsed.
+var hop = [...]string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer",
+	"Transfer-Encoding", "Upgrade", "Expect", "Host", "Content-Length", "HTTP2-Settings",
+}
+
+// forwarded are the fields that only a trusted proxy may set.
+var forwarded = [...]string{
+	"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "Forwarded",
+	"X-Real-IP", "X-WSO2-CLIENT-CERTIFICATE",
+}
+
+// own are the fields that are for the gateway only.
+var own = [...]string{"Internal-Key", "apikey", "WSO2_AM_API_DEFAULT_VERSION"}
+
+func in(list []string, name string) bool {
+	for _, n := range list {
+		if exchange.Fold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// named reports whether a Connection field of h names the field.
+func named(h exchange.Header, name string) (yes bool) {
+	for i := range h {
+		if exchange.Fold(h[i].Name, "Connection") {
+			exchange.EachToken(h[i].Value, func(t string) bool {
+				yes = exchange.Fold(t, name)
+				return !yes
+			})
+			if yes {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rebuild makes the request for this endpoint out of what was parsed.
+func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
+	r.Method, r.TLS, r.Addr, r.Host, r.Timeout = x.Method, e.tls, e.addr, e.host, e.timeout
+	r.Body, r.BodyLen = nil, 0
+	r.Target = e.target(c.Rest, c.Query)
+	r.Header = r.Header[:0]
+	connection := x.Header.Has("Connection")
+	forwardedFor := ""
+	for _, f := range x.Header {
+		switch {
+		case in(hop[:], f.Name), in(own[:], f.Name):
+			continue
+		case connection && named(x.Header, f.Name):
+			continue
+		case in(forwarded[:], f.Name):
+			if !c.Trusted {
+				continue
+			}
+			if exchange.Fold(f.Name, "X-Forwarded-For") {
+				if forwardedFor != "" {
+					forwardedFor += ", "
+				}
+				forwardedFor += f.Value
+				continue
+			}
+		case exchange.Fold(f.Name, c.Strip):
+			continue
+		case exchange.Fold(f.Name, c.Auth):
+			if e.authorization != "" && exchange.Fold(f.Name, "Authorization") {
+				continue
+			}
+			if !c.KeepAll {
+				continue
+			}
+		case e.authorization != "" && exchange.Fold(f.Name, "Authorization"):
+			continue
+		case e.keyHeader != "" && exchange.Fold(f.Name, e.keyHeader):
+			continue
+		}
+		r.Header = append(r.Header, f)
+	}
+	if c.AuthTo != "" && !c.KeepAll && (e.authorization == "" || !exchange.Fold(c.Auth, "Authorization")) {
+		r.Header.Add(c.Auth, c.AuthTo)
+	}
+	if e.authorization != "" {
+		r.Header.Add("Authorization", e.authorization)
+	}
+	if e.keyHeader != "" {
+		r.Header.Add(e.keyHeader, e.keyValue)
+	}
+	if x.Peer.IsValid() {
+		if forwardedFor != "" {
+			forwardedFor += ", "
+		}
+		r.Header.Add("X-Forwarded-For", forwardedFor+text(x.Peer))
+	}
+	if !c.Trusted || !r.Header.Has("X-Forwarded-Host") {
+		r.Header.Add("X-Forwarded-Host", x.Host)
+	}
+	if !c.Trusted || !r.Header.Has("X-Forwarded-Proto") {
+		r.Header.Add("X-Forwarded-Proto", x.Scheme())
+	}
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+func text(a netip.Addr) string {
+	if a == loopback {
+		return "127.0.0.1"
+	}
+	return a.String()
+}
+
+func (e *Endpoint) target(rest, query string) string {
+	if e.query == "" && e.keyQuery == "" && query == "" {
+		if t := e.base + rest; t != "" {
+			return t
+		}
+		return "/"
+	}
+	var b strings.Builder
+	b.Grow(len(e.base) + len(rest) + len(e.query) + len(query) + len(e.keyQuery) + 4)
+	b.WriteString(e.base)
+	b.WriteString(rest)
+	if b.Len() == 0 {
+		b.WriteByte('/')
+	}
+	sep := byte('?')
+	for _, q := range [...]string{e.query, query, e.keyQuery} {
+		if q != "" {
+			b.WriteByte(sep)
+			b.WriteString(q)
+			sep = '&'
+		}
+	}
+	return b.String()
+}
+
+// Reply moves a backend's answer into the exchange, without what concerned the
+// connection to the backend. Fields already in the reply (CORS) give way to
+// the backend's own.
+func (r *Response) Reply(x *exchange.Exchange, rules *Rules) {
+	out := &x.Reply
+	kept := out.Header[:0]
+	for _, f := range out.Header {
+		if !r.Header.Has(f.Name) {
+			kept = append(kept, f)
+		}
+	}
+	out.Header = kept
+	connection := r.Header.Has("Connection")
+	for _, f := range r.Header {
+		switch {
+		case in(hop[:], f.Name) && !exchange.Fold(f.Name, "Proxy-Authenticate"):
+			continue
+		case connection && named(r.Header, f.Name):
+			continue
+		case len(f.Name) > 7 && exchange.Fold(f.Name[:7], "Cardea-"):
+			continue
+		case exchange.Fold(f.Name, "Location"):
+			f.Value = rules.location(x, f.Value)
+		case exchange.Fold(f.Name, "Content-Type"):
+			out.Stream = out.Stream || strings.HasPrefix(f.Value, "text/event-stream")
+		}
+		out.Header = append(out.Header, f)
+	}
+	out.Status, out.Body, out.Len, out.HasText = r.Status, r.Body, r.Len, false
+}
+
+// location makes a relative Location absolute, on this gateway; an absolute
+// one passes.
+func (s *Rules) location(x *exchange.Exchange, to string) string {
+	if to == "" || strings.HasPrefix(to, "//") || absolute(to) {
+		return to
+	}
+	base := s.PublicHTTP
+	if x.TLS != nil {
+		base = s.PublicHTTPS
+	}
+	if base == "" {
+		base = x.Scheme() + "://" + x.Host
+	}
+	if to[0] == '/' {
+		return base + to
+	}
+	if to[0] == '?' || to[0] == '#' {
+		return base + x.RawPath + to
+	}
+	return base + x.RawPath[:strings.LastIndexByte(x.RawPath, '/')+1] + to
+}
+
+// absolute reports whether a reference begins with a scheme.
+func absolute(ref string) bool {
+	for i := range len(ref) {
+		switch c := ref[i]; {
+		case c == ':':
+			return i > 0
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		case i > 0 && ('0' <= c && c <= '9' || c == '+' || c == '-' || c == '.'):
+		default:
+			return false
+		}
+	}
+	return false
+}

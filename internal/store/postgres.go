@@ -1,0 +1,176 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/cardea-apim/cardea/internal/fault"
+)
+
+// pgEngine runs every logical transaction as one of the server's, again after
+// a serialization failure or a deadlock.
+type pgEngine struct {
+	d    *DB
+	db   *sql.DB
+	down atomic.Pointer[error] // why the last write did not reach the server
+}
+
+const pgTries = 24
+
+// openPostgres opens a pool, and in the background one connection that listens
+// for the commits of other processes until bg ends.
+func (d *DB) openPostgres(ctx, bg context.Context, url string, schema int64) error {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 10 * time.Second
+	}
+	// An acknowledged write is on the server's disk, whatever the role's default.
+	cfg.RuntimeParams["synchronous_commit"] = "on"
+	cfg.RuntimeParams["application_name"] = "cardea"
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "60000"
+	d.dial = postgresDialect
+	d.pool = stdlib.OpenDB(*cfg)
+	conns := d.opt.Readers
+	if conns == 0 {
+		conns = 16
+	}
+	d.pool.SetMaxOpenConns(conns)
+	d.pool.SetMaxIdleConns(conns)
+	d.pool.SetConnMaxIdleTime(5 * time.Minute)
+	d.read = &stmts{on: d.pool, off: true}
+	if err := migrate(ctx, d.dial, d.pool, schema, d.opt.Version); err != nil {
+		d.pool.Close()
+		return err
+	}
+	d.eng = &pgEngine{d: d, db: d.pool}
+	d.bg.Go(func() { d.listen(bg, cfg) })
+	return nil
+}
+
+func (e *pgEngine) run(ctx context.Context, strict bool, fn func(context.Context, *tx) error) error {
+	iso := sql.LevelReadCommitted
+	if strict {
+		iso = sql.LevelSerializable
+	}
+	var err error
+	for try := range pgTries {
+		if try > 0 {
+			e.d.stats.retried.Add(1)
+			pause := time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 6)))
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		var again bool
+		if again, err = e.once(ctx, iso, fn); !again {
+			break
+		}
+	}
+	if err == nil {
+		e.d.stats.writes.Add(1)
+		e.d.stats.commits.Add(1)
+		e.down.Store(nil)
+		return nil
+	}
+	e.d.stats.failed.Add(1)
+	c := e.d.dial.classify(err)
+	if c.busy {
+		e.down.Store(&err)
+	}
+	if c.retry {
+		return fault.Busy.With("too many conflicting writes").Because(err)
+	}
+	return e.d.dial.fault(err)
+}
+
+func (e *pgEngine) once(ctx context.Context, iso sql.IsolationLevel, fn func(context.Context, *tx) error) (again bool, err error) {
+	sqlTx, err := e.db.BeginTx(ctx, &sql.TxOptions{Isolation: iso})
+	if err != nil {
+		return false, fmt.Errorf("begin: %w", err)
+	}
+	t := &tx{q: sqlTx, d: e.d}
+	ok := false
+	defer func() {
+		if !ok {
+			t.rollback(0)
+			_ = sqlTx.Rollback() // after a lost connection or a failed commit there is none to roll back
+		}
+	}()
+	err = fn(context.WithValue(ctx, txKey{e.d}, t), t)
+	if err == nil && (t.signals || len(t.changes) > 0) {
+		_, err = t.exec(ctx, e.d.dial.notify)
+	}
+	if err == nil {
+		err = sqlTx.Commit()
+	}
+	if err != nil {
+		return e.d.dial.classify(err).retry, err
+	}
+	ok = true
+	t.committed(ctx)
+	return false, nil
+}
+
+func (e *pgEngine) healthy() error {
+	if p := e.down.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (e *pgEngine) close() error { return nil } // the pool is closed by DB
+
+// listen signals commits of other processes. After a lost connection it
+// signals once more, since some may have been missed.
+func (d *DB) listen(ctx context.Context, cfg *pgx.ConnConfig) {
+	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
+		err := d.listenOnce(ctx, cfg, func() { pause = 50 * time.Millisecond })
+		if ctx.Err() != nil {
+			return
+		}
+		d.opt.Log.WarnContext(ctx, "lost the database's notifications", "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (d *DB) listenOnce(ctx context.Context, cfg *pgx.ConnConfig, connected func()) error {
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(end) // it only listened
+	}()
+	if _, err := conn.Exec(ctx, "LISTEN cardea"); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	connected()
+	d.wake.signal()
+	for {
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return fmt.Errorf("wait: %w", err)
+		}
+		d.wake.signal()
+	}
+}
