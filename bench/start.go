@@ -133,26 +133,26 @@ func demoCurl(out string) (header, target string, ok bool) {
 func seed(ctx context.Context, c *e2e.Client, n int, backend string, deploy bool) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	var first atomic.Value
+	var mu sync.Mutex
+	var failure error
 	for range 16 {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= n || first.Load() != nil {
+				if i >= n {
 					return
 				}
 				if err := seedOne(ctx, c, i, backend, deploy); err != nil {
-					first.CompareAndSwap(nil, err)
+					mu.Lock()
+					failure = errors.Join(failure, err)
+					mu.Unlock()
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if err, is := first.Load().(error); is {
-		return err
-	}
-	return nil
+	return failure
 }
 
 func seedOne(ctx context.Context, c *e2e.Client, i int, backend string, deploy bool) error {

@@ -158,14 +158,26 @@ func (d *DB) Explain(ctx context.Context, id string) (*Explanation, error) {
 }
 
 func (x *Explanation) meaning() string {
-	s := fmt.Sprintf("Gateway %s answered %d (code %d) because of rule %s", x.Gateway, x.Status, x.Code, x.Rule)
+	s := ruleMeaning(x.Rule, x.Code)
 	if l := x.Details["limit"]; l != "" {
-		s += fmt.Sprintf(": policy %s allows %s %s per %s", x.Details["policy"], l, x.Details["unit"], x.Details["window"])
+		s += fmt.Sprintf(" Policy %s allows %s %s per %s", x.Details["policy"], l, x.Details["unit"], shortly(x.Details["window"]))
 		if r := x.Details["reset"]; r != "" {
 			s += ", again from " + r
 		}
+		s += "."
 	}
-	return s + "."
+	return s
+}
+
+// shortly leaves out the empty parts of a duration: 24h0m0s is 24h.
+func shortly(d string) string {
+	if short, ok := strings.CutSuffix(d, "m0s"); ok {
+		d = short + "m"
+	}
+	if short, ok := strings.CutSuffix(d, "h0m"); ok {
+		d = short + "h"
+	}
+	return d
 }
 
 // shown are the details that an application's owner may see: what was asked of
@@ -181,7 +193,7 @@ func (x *Explanation) redact() {
 		}
 	}
 	x.Details, x.Gateway = kept, ""
-	x.Meaning = fmt.Sprintf("Answered %d (code %d) because of rule %s.", x.Status, x.Code, x.Rule)
+	x.Meaning = ruleMeaning(x.Rule, x.Code)
 }
 
 func (v *CallView) redact() { v.User, v.Client, v.UserAgent = "", "", "" }

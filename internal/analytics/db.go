@@ -108,6 +108,14 @@ func Open(dir string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open analytics: %w", err)
 	}
+	// Who called what is for the owner of the home only.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = errors.Join(f.Chmod(0o600), f.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open analytics: %w", err)
+	}
 	d := &DB{
 		o: o, jobs: make(chan *job, 64), quit: make(chan struct{}), done: make(chan struct{}),
 		dims: map[usage.CounterKey]int64{},

@@ -2,6 +2,7 @@ package apim
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -181,4 +182,20 @@ type SharedScope struct {
 	DisplayName string
 	Description string
 	Roles       []string
+}
+
+// EveryEditor is the line of Editors that admits everybody.
+const EveryEditor = "\n*\n"
+
+// Editors says who may see the API in the publisher, besides its provider and
+// administrators: a line for each role, in lower case, between line ends.
+func (a *API) Editors() string {
+	if a.AccessControl != "RESTRICTED" {
+		return EveryEditor
+	}
+	out := "\n"
+	for _, r := range a.AccessControlRoles {
+		out += strings.ToLower(r) + "\n"
+	}
+	return out
 }

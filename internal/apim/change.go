@@ -24,6 +24,7 @@ type Change struct {
 type Versioned struct {
 	Change Change
 	Items  []snapshot.Item
+	With   int64 // ID of an earlier change of the batch whose items are this one's too; 0: none
 }
 
 // Parented is a noun whose identity at the gateway is not its own id. The store

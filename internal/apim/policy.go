@@ -72,7 +72,8 @@ type Environment struct {
 	Provider        string
 	Type            string // hybrid, production, sandbox
 	GatewayType     string
-	ReadOnly        bool
+	ReadOnly        bool // of the configuration or the installation
+	NoConsole       bool // not offered where APIs are tried
 	VHosts          []VHost
 	PermissionType  string
 	PermissionRoles []string
@@ -118,6 +119,7 @@ type GatewayNode struct {
 	Version  string   // snapshot version it runs
 	Ready    bool
 	Failed   []string
-	LastSeen int64 // Unix milliseconds
+	Warnings []string // parts that are not well, as "part: cause"
+	LastSeen int64    // Unix milliseconds
 	Local    bool
 }

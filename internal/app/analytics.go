@@ -28,15 +28,19 @@ func (a *App) wireAnalytics(context.Context) error {
 		return err
 	}
 	a.onClose(db.Close)
+	a.watch("analytics", db.Health)
 	a.analytics = &analyticsOf{db: db}
 	a.metrics.MustRegister(db.Collector())
 	a.background(func(ctx context.Context) error { return db.Serve(ctx, a.bus) })
+	a.background(a.answerQuestions)
 	return nil
 }
 
 // mountAnalytics answers questions about what was called, and why.
 func (a *App) mountAnalytics() {
 	if a.analytics == nil {
+		a.mux.HandleFunc("GET "+ownBase+"/analytics/", a.ask)
+		a.mux.HandleFunc("GET "+ownBase+"/decisions/", a.ask)
 		return
 	}
 	h := analytics.Handler(analytics.HandlerOptions{

@@ -5,13 +5,15 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +59,7 @@ type App struct {
 	analytics *analyticsOf
 
 	listeners *listeners
+	parts     []part // what is watched
 	loops     []func(ctx context.Context) error
 	closers   []func() error
 	started   time.Time
@@ -91,7 +94,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *App, err error)
 	a.onClose(a.home.Close)
 	a.listeners = newListeners(a.log)
 	for _, step := range []func(context.Context) error{
-		a.enrol, a.openKeys, a.openBus, a.openStore, a.wireTraffic, a.wireAnalytics, a.wireIdentity, a.wireGateway, a.wireControl, a.wireOwn, a.openListeners,
+		a.enrol, a.openStore, a.openKeys, a.openBus, a.wireTraffic, a.wireAnalytics, a.wireIdentity, a.wireGateway, a.wireControl, a.wireOwn, a.openListeners,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -137,7 +140,7 @@ func (a *App) enrol(ctx context.Context) error {
 	switch {
 	case err == nil:
 		a.joined, a.name = joined, joined.ID
-		return nil
+		return joined.Refollow(a.home.dir, a.cfg.Node.ControlURL)
 	case a.cfg.Node.JoinToken != "":
 		if a.cfg.Node.ControlURL == "" {
 			return errors.New("join: the address of a control node is needed as well (--control https://host:9444)")
@@ -157,8 +160,12 @@ func (a *App) enrol(ctx context.Context) error {
 	return err
 }
 
+// certificateInterval is how often the files of the server certificate are
+// looked at: a new one is shown without a restart.
+const certificateInterval = 5 * time.Second
+
 // openKeys gives the master key, the authority and the server certificate.
-func (a *App) openKeys(context.Context) (err error) {
+func (a *App) openKeys(ctx context.Context) (err error) {
 	if a.box, err = seal.Load(a.home.dir, a.cfg.MasterKey.Reveal()); err != nil {
 		return err
 	}
@@ -166,8 +173,15 @@ func (a *App) openKeys(context.Context) (err error) {
 	if a.ca, err = pki.EnsureCA(dir); err != nil {
 		return err
 	}
+	if a.db != nil && a.cfg.Has(config.Control) {
+		if a.ca, err = a.shareCA(ctx, dir); err != nil {
+			return err
+		}
+	}
 	if c := a.cfg.Certificate; c.File != "" {
 		a.cert, err = pki.FromFiles(c.File, c.KeyFile, a.log)
+	} else if c.Keystore.File != "" {
+		a.cert, err = pki.FromKeystore(keystoreOf(c.Keystore), a.log)
 	} else {
 		a.cert, err = a.ca.ServerCertificate(dir, a.names(), a.log)
 	}
@@ -175,23 +189,50 @@ func (a *App) openKeys(context.Context) (err error) {
 		return err
 	}
 	a.background(func(ctx context.Context) error {
-		a.cert.Watch(ctx.Done(), time.Minute)
+		a.cert.Watch(ctx.Done(), certificateInterval)
 		return nil
 	})
 	return nil
 }
 
+// shareCA gives the one CA of all control processes of the database, so that a
+// gateway which joined by one of them trusts the others. A process with another
+// master key could not read what they seal, and is refused here.
+func (a *App) shareCA(ctx context.Context, dir string) (*pki.CA, error) {
+	own, err := a.ca.Export()
+	if err != nil {
+		return nil, err
+	}
+	agreed, err := a.db.Share(ctx, "ca", a.box.Seal(own))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := a.box.Open(agreed)
+	if errors.Is(err, seal.ErrOtherKey) {
+		return nil, fmt.Errorf("this database belongs to an installation with another master key; give every process that shares it the same cardea.master_key: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read shared CA: %w", err)
+	}
+	if bytes.Equal(plain, own) {
+		return a.ca, nil
+	}
+	if !a.home.fresh {
+		a.log.WarnContext(ctx, "certificate authority replaced by the one of the database: whoever trusted the former must trust this one",
+			"former", a.ca.Fingerprint(), "now", pki.Dir(a.home.dir))
+	}
+	return pki.AdoptCA(dir, plain)
+}
+
 // names are what the server certificate is for, besides localhost.
 func (a *App) names() []string {
-	out := append([]string{a.cfg.Hostname}, a.cfg.Values.List("cardea.node.hosts", nil)...)
+	out := append([]string{a.cfg.Hostname}, a.cfg.Node.Hosts...)
 	if host, err := os.Hostname(); err == nil {
 		out = append(out, host)
 	}
 	for _, e := range a.cfg.Environments {
 		for _, v := range e.VHosts {
-			if u, err := url.Parse(v.HTTPS); err == nil && u.Hostname() != "" {
-				out = append(out, u.Hostname())
-			}
+			out = append(out, v.Host)
 		}
 	}
 	return out
@@ -216,14 +257,21 @@ func (a *App) openBus(context.Context) (err error) {
 }
 
 func (a *App) connectBus(url string, o bus.Options) (*bus.Bus, error) {
-	if a.joined == nil {
-		return bus.Connect(url, nil, o)
+	switch {
+	case a.joined != nil:
+		id, err := pki.LoadIdentity(pki.Dir(a.home.dir))
+		if err != nil {
+			return nil, err
+		}
+		return bus.Connect(url, id.Client(), o)
+	case strings.HasPrefix(url, bus.Scheme+"://"): // inside another control process of the same database
+		id, err := a.ca.IssueNode(a.name, a.roles())
+		if err != nil {
+			return nil, err
+		}
+		return bus.Connect(url, id.Client(), o)
 	}
-	id, err := pki.LoadIdentity(pki.Dir(a.home.dir))
-	if err != nil {
-		return nil, err
-	}
-	return bus.Connect(url, id.Client(), o)
+	return bus.Connect(url, nil, o)
 }
 
 // openStore opens the database where a role needs it.
@@ -235,7 +283,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if control != identity && !a.cfg.Database.Postgres {
 		return errors.New("control and identity in separate processes need PostgreSQL: set cardea.database.url, or run both roles here")
 	}
-	a.db, err = store.Open(ctx, a.cfg.Database.URL.Reveal(), store.Options{Log: a.log, Version: a.o.Version})
+	a.db, err = store.Open(ctx, a.cfg.Database.URL.Reveal(), storeOptions(a))
 	if err == nil {
 		a.onClose(a.db.Close)
 	}

@@ -134,8 +134,13 @@ func addFile(t *tar.Writer, name string, size int64, r io.Reader) error {
 
 // Restore replaces the database of a home by the one of a backup. On a home
 // without a master key the keys come from the backup; otherwise they must be
-// the same, or what was sealed could not be read.
-func Restore(ctx context.Context, cfg *config.Config, r io.Reader) error {
+// the same, or what was sealed could not be read. The home must not be serving.
+func Restore(ctx context.Context, cfg *config.Config, r io.Reader) (err error) {
+	held, err := openHome(cfg.Home)
+	if err != nil {
+		return fmt.Errorf("restore: stop the server first: %w", err)
+	}
+	defer func() { err = errors.Join(err, held.Close()) }()
 	zip, err := gzip.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("read backup: it is not a backup: %w", err)
@@ -169,7 +174,7 @@ func Restore(ctx context.Context, cfg *config.Config, r io.Reader) error {
 	if err := restoreFiles(cfg, man, files); err != nil {
 		return err
 	}
-	if err := store.Restore(ctx, cfg.Database.URL.Reveal(), t); err != nil {
+	if err := store.Restore(ctx, cfg.Database.URL.Reveal(), t, store.Force()); err != nil {
 		return fmt.Errorf("restore database: %w", err)
 	}
 	// Whatever follows the database is not ours to judge, but a cut file is.

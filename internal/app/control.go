@@ -85,7 +85,7 @@ func (a *App) firstStart(ctx context.Context) error {
 func (a *App) wireDeploy() error {
 	db, c := a.db, a.control
 	c.relay = deploy.NewRelay(deploy.RelayOptions{
-		Holder: a.name, Log: relayLog{db.Log}, Box: a.box, Logger: a.log,
+		Holder: a.name, Log: db.Log, Box: a.box, Logger: a.log,
 		Source: deploy.Source{
 			Tenants: db.Tenants, SigningKeys: db.SigningKeys, APIs: db.APIs, Revisions: db.Revisions, Deployments: db.Deployments,
 			Applications: db.Applications, KeyMappings: db.KeyMappings, Subscriptions: db.Subscriptions, APIKeys: db.APIKeys,
@@ -98,19 +98,24 @@ func (a *App) wireDeploy() error {
 	return a.wireSync()
 }
 
+// roles are the roles of this process, as a certificate names them.
+func (a *App) roles() []string {
+	out := make([]string, len(a.cfg.Roles))
+	for i, r := range a.cfg.Roles {
+		out[i] = string(r)
+	}
+	return out
+}
+
 // wireSync prepares the port by which other nodes join and follow. It opens
 // once another node is expected, and the bus with it.
 func (a *App) wireSync() error {
-	roles := make([]string, len(a.cfg.Roles))
-	for i, r := range a.cfg.Roles {
-		roles[i] = string(r)
-	}
-	id, err := a.ca.IssueNode(a.name, roles)
+	id, err := a.ca.IssueNode(a.name, a.roles())
 	if err != nil {
 		return err
 	}
 	host := a.cfg.Hostname
-	if extra := a.cfg.Values.List("cardea.node.hosts", nil); len(extra) > 0 {
+	if extra := a.cfg.Node.Hosts; len(extra) > 0 {
 		host = extra[0]
 	}
 	bind := a.cfg.Listen.Hosts[0]
@@ -140,12 +145,12 @@ func (a *App) wireSync() error {
 }
 
 func (a *App) wireUseCases() (err error) {
-	db, c, v := a.db, a.control, a.cfg.Values
+	db, c := a.db, a.control
 	c.publish = publish.New(publish.Options{
 		InTx: db.InTx, APIs: db.APIs, Revisions: db.Revisions, Deployments: db.Deployments, Scopes: db.SharedScopes,
 		Subscriptions: db.Subscriptions, APIKeys: db.APIKeys, Applications: db.Applications, Policies: db.Policies,
 		Environments: db.Environments, KeyManagers: db.KeyManagers, Roles: db.Roles, TenantConfs: db.TenantConfs,
-		Blobs: db.Blobs, Seal: a.box, NoUnlimited: !a.cfg.UnlimitedTier, Log: a.log,
+		Blobs: db.Blobs, Seal: a.box, NoUnlimited: !a.cfg.UnlimitedTier, MaxDefinition: a.cfg.DefinitionLimit, Log: a.log,
 		Fetch: fetch.New(fetch.Options{Loopback: a.cfg.Loopback(), Allow: a.cfg.FetchAllow}),
 	})
 	a.background(func(ctx context.Context) error {
@@ -156,7 +161,8 @@ func (a *App) wireUseCases() (err error) {
 		InTx: db.InTx, APIs: db.APIs, Deployments: db.Deployments, Environments: db.Environments, Policies: db.Policies,
 		KeyManagers: db.KeyManagers, TenantConfs: db.TenantConfs, Tenants: db.Tenants, Users: db.Users, Applications: db.Applications,
 		KeyMappings: db.KeyMappings, Subscriptions: db.Subscriptions, APIKeys: db.APIKeys, Blobs: db.Blobs,
-		Clients: clientsOf{a.people.keys}, Passwords: a.people.directory, Unlimited: a.cfg.UnlimitedTier, Log: a.log,
+		Clients: clientsOf{a.people.keys}, Passwords: a.people.directory, Unlimited: a.cfg.UnlimitedTier,
+		NoDefaultApplication: a.cfg.Portals.NoDefaultApp, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -171,7 +177,7 @@ func (a *App) wireUseCases() (err error) {
 			Management: publicPort(l), HTTP: orDefault(l.GatewayHTTP, 8280+a.cfg.Offset), HTTPS: orDefault(l.GatewayHTTPS, 8243+a.cfg.Offset),
 			WS: 9099 + a.cfg.Offset, WSS: 8099 + a.cfg.Offset, WebsubHTTP: 9021 + a.cfg.Offset, WebsubHTTPS: 8021 + a.cfg.Offset,
 		},
-		Unlimited: v.Bool("apim.throttling.enable_unlimited_tier", true), Log: a.log,
+		Declared: declaredEnvironments(a.cfg), Grants: a.people.keys.Offered(), Unlimited: a.cfg.UnlimitedTier, Log: a.log,
 	})
 	return err
 }
@@ -186,18 +192,18 @@ func orDefault(n, def int) int {
 }
 
 func (a *App) mountSurfaces() error {
-	c, v, auth := a.control, a.cfg.Values, a.authenticate
+	c, portals, auth := a.control, a.cfg.Portals, a.authenticate
 	pub, err := publisher.New(publisher.Options{
 		Service: c.publish, Authenticate: auth, Receipts: c.receipts, Gateways: a.liveGateways, InternalKey: a.internalKey,
-		DevportalURL: v.String("apim.devportal.url", a.cfg.BaseURL+"/devportal"), Log: a.log,
+		DevportalURL: portals.DevportalURL, GatewayTypes: portals.GatewayTypes, Log: a.log,
 	})
 	if err != nil {
 		return err
 	}
 	dev, err := devportal.New(devportal.Options{
 		Service: c.subscribe, Authenticate: auth, Receipts: c.receipts, Thumbnail: a.db.Blobs.Get, GatewayURL: a.cfg.GatewayURL(),
-		Anonymous:      v.Bool("apim.devportal.enable_anonymous_mode", true),
-		PasswordChange: v.Bool("apim.enable_change_password", true), Log: a.log,
+		Anonymous:      portals.Anonymous,
+		PasswordChange: portals.PasswordChange, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -208,15 +214,15 @@ func (a *App) mountSurfaces() error {
 	if err != nil {
 		return err
 	}
-	a.mux.Handle(publisher.Base+"/", pub)
-	a.mux.Handle(devportal.Base+"/", dev)
-	a.mux.Handle(admin.Base+"/", adm)
+	a.mux.Handle(publisher.Base+"/", crossOrigin(portals.PublisherOrigin, pub))
+	a.mux.Handle(devportal.Base+"/", crossOrigin(portals.DevportalOrigin, dev))
+	a.mux.Handle(admin.Base+"/", crossOrigin(portals.AdminOrigin, adm))
 	return nil
 }
 
 // liveGateways counts the gateways of an environment that hold a lease, and
-// those of them that could not compile something.
-func (a *App) liveGateways(ctx context.Context, environment string) (live, failed int) {
+// those of them that could not compile the API.
+func (a *App) liveGateways(ctx context.Context, environment string, api apim.APIID) (live, failed int) {
 	list, err := a.db.Log.Gateways(ctx)
 	if err != nil {
 		a.log.WarnContext(ctx, "gateways unknown", "err", err)
@@ -225,7 +231,7 @@ func (a *App) liveGateways(ctx context.Context, environment string) (live, faile
 	for _, g := range list {
 		if slices.Contains(g.Labels, environment) && time.Since(time.UnixMilli(g.LastSeen)) <= leaseOf {
 			live++
-			if len(g.Failed) > 0 {
+			if slices.ContainsFunc(g.Failed, func(s string) bool { return strings.Contains(s, string(api)) }) {
 				failed++
 			}
 		}

@@ -53,7 +53,7 @@ func (a *App) runDemo(ctx, work context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(lines, "cardea call "+demo.API+" /menu"+a.serverFlag(), "cardea stats"+a.serverFlag()), nil
+	return append(lines, command()+" call "+demo.API+" /menu"+a.serverFlag(), command()+" stats"+a.serverFlag()), nil
 }
 
 // ensureUser makes a user who may design, publish and subscribe.

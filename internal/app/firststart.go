@@ -28,7 +28,7 @@ func (a *App) greet(ctx, work context.Context) error {
 	var b strings.Builder
 	row := func(name, value string) { fmt.Fprintf(&b, "  %-10s %s\n", name, value) }
 	b.WriteString("\n")
-	row("Portals", a.cfg.PortalURL())
+	row("Management", a.cfg.PortalURL())
 	if a.cfg.Loopback() && a.cfg.Listen.ManagementHTTP != 0 {
 		row("", gatewayURL(a.cfg, "http", a.cfg.Listen.ManagementHTTP)+"  (this machine only, no certificate warning)")
 	}
@@ -42,7 +42,7 @@ func (a *App) greet(ctx, work context.Context) error {
 		row("Sign in", "admin / admin")
 	}
 	if demo == nil {
-		demo = []string{"cardea publish openapi.yaml" + a.serverFlag()}
+		demo = []string{command() + " publish openapi.yaml" + a.serverFlag()}
 	}
 	b.WriteString("\nTry next:\n")
 	for _, line := range demo {

@@ -2,7 +2,11 @@ package app
 
 import (
 	"context"
+	"crypto/x509"
+	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/apim"
@@ -10,6 +14,7 @@ import (
 	"github.com/cardea-apim/cardea/internal/gateway"
 	"github.com/cardea-apim/cardea/internal/gateway/report"
 	"github.com/cardea-apim/cardea/internal/node"
+	"github.com/cardea-apim/cardea/internal/pki"
 	"github.com/cardea-apim/cardea/internal/usage"
 )
 
@@ -42,9 +47,13 @@ func (a *App) wireGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	roots, err := a.upstreamRoots()
+	if err != nil {
+		return err
+	}
 	c := a.cfg
 	g, err := gateway.New(gateway.Options{
-		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reporter, Box: a.box,
+		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reporter, Box: a.box, Directory: a.personsOf(),
 		Environments: c.Labels,
 		CORS: &gateway.CORS{
 			Enabled: c.CORS.Enabled, Origins: c.CORS.Origins, Methods: c.CORS.Methods, Headers: c.CORS.Headers,
@@ -54,7 +63,9 @@ func (a *App) wireGateway(ctx context.Context) error {
 		HeaderConditions: c.Throttle.Header, QueryConditions: c.Throttle.Query, ClaimConditions: c.Throttle.Claim,
 		TrustedProxies: c.TrustedProxies,
 		PublicHTTP:     gatewayURL(c, "http", c.Listen.GatewayHTTP), PublicHTTPS: gatewayURL(c, "https", c.Listen.GatewayHTTPS),
-		ResponseTimeout: c.SocketTimeout, RefusedPorts: a.ownPorts(), NoRateLimitHeaders: !c.RateHeaders,
+		ResponseTimeout: c.SocketTimeout, RefusedPorts: a.ownPorts(), UpstreamRoots: roots, UpstreamNames: upstreamNames(c), MaxPerHost: c.Upstream.MaxPerHost,
+		TokenCacheSize: tokenCache(c), TokenCacheTTL: c.TokenCacheTTL, TokenSkew: c.TokenSkew,
+		MaxConcurrent: int64(c.MaxConcurrent), NoRateLimitHeaders: !c.RateHeaders,
 	})
 	if err != nil {
 		return err
@@ -62,7 +73,7 @@ func (a *App) wireGateway(ctx context.Context) error {
 	a.onClose(g.Close)
 	follower, err := node.NewFollower(node.Options{
 		Dir: a.home.path("snapshot"), Node: apim.GatewayNode{ID: a.name, Labels: c.Labels, Local: local},
-		KeyID: a.box.ID(), Feed: feed, Gateway: g, Log: a.log,
+		KeyID: a.box.ID(), Feed: feed, Gateway: g, Log: a.log, Warnings: a.warnings,
 	})
 	if err != nil {
 		return err
@@ -86,7 +97,8 @@ func (a *App) reporter() (*report.Reporter, error) {
 	}
 	a.metrics.MustRegister(r.Collectors()...)
 	a.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		// Run has flushed already: this is for what came since.
+		ctx, cancel := context.WithTimeout(context.Background(), 250*time.Millisecond)
 		defer cancel()
 		return r.Close(ctx)
 	})
@@ -110,6 +122,53 @@ func (a *App) feed() (node.Feed, bool, error) {
 	return client, false, nil
 }
 
-// ownPorts are loopback ports that no backend of an API may be: the bus and
-// the node synchronisation.
-func (a *App) ownPorts() []int { return []int{a.cfg.Listen.Node, busPort + a.cfg.Offset} }
+// ownPorts are loopback ports that no backend of an API may be: the bus, the
+// node synchronisation and the database.
+func (a *App) ownPorts() []int {
+	c := a.cfg
+	out := []int{c.Listen.Node, busPort + c.Offset}
+	if _, port, err := net.SplitHostPort(c.Bus.Listen); err == nil {
+		if n, err := strconv.Atoi(port); err == nil {
+			out = append(out, n)
+		}
+	}
+	if !c.Database.Postgres {
+		return out
+	}
+	port := 5432
+	if u, err := url.Parse(c.Database.URL.Reveal()); err == nil && u.Port() != "" {
+		if n, err := strconv.Atoi(u.Port()); err == nil {
+			port = n
+		}
+	}
+	return append(out, port)
+}
+
+// upstreamRoots are whom backends must be certified by: the system's
+// authorities and those of our own nodes.
+func (a *App) upstreamRoots() (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		a.log.Warn("the system's certificate authorities cannot be read; only our own is trusted", "err", err)
+		pool = x509.NewCertPool()
+	}
+	pool.AddCert(a.ca.Cert)
+	if a.cfg != nil && a.cfg.Truststore.File != "" {
+		trusted, err := keystoreOf(a.cfg.Truststore).Certificates()
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range trusted {
+			pool.AddCert(c)
+		}
+	}
+	if a.joined == nil {
+		return pool, nil
+	}
+	id, err := pki.LoadIdentity(pki.Dir(a.home.dir))
+	if err != nil {
+		return nil, err
+	}
+	pool.AddCert(id.CA)
+	return pool, nil
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/config"
+	"github.com/cardea-apim/cardea/internal/fault"
 	"github.com/cardea-apim/cardea/internal/identity"
 	"github.com/cardea-apim/cardea/internal/keymanager"
 	"github.com/cardea-apim/cardea/internal/store"
@@ -29,12 +30,19 @@ type adminNews struct {
 	fresh bool   // this start made the installation
 }
 
+// minTokenLife is how long a revocation of all tokens of a user is kept at
+// least: applications may ask for tokens that live longer than usual.
+const minTokenLife = 30 * 24 * time.Hour
+
 func openDirectory(db *store.DB, a *App) (*identity.Directory, error) {
 	o := identity.Options{
 		Tenants: db.Tenants, Confs: db.TenantConfs, Users: db.Users, Roles: db.Roles, Tokens: db.Tokens, InTx: db.InTx,
 	}
 	if a != nil {
 		o.Log = a.log
+		rules := a.cfg.Users
+		o.Names, o.RoleNames, o.Passwords, o.EmailNames = rules.Name, rules.Role, rules.Password, rules.Email
+		o.TokenLife = max(a.cfg.OAuth.AppLife, a.cfg.OAuth.UserLife, a.cfg.OAuth.RefreshLife, minTokenLife)
 		o.OnTenant = func(ctx context.Context, t *apim.Tenant) error {
 			if a.control == nil {
 				return nil
@@ -55,16 +63,14 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 	if a.people.directory, err = openDirectory(a.db, a); err != nil {
 		return err
 	}
-	v := a.cfg.Values
+	o := a.cfg.OAuth
 	a.people.keys, err = keymanager.New(keymanager.Options{
 		Clients: a.db.Clients, SigningKeys: a.db.SigningKeys, Tokens: a.db.Tokens, Directory: a.people.directory,
-		Sealer: a.box, InTx: a.db.InTx, URL: a.cfg.BaseURL, Issuer: v.String("oauth.oidc.id_token.issuer", ""),
-		AppLife:     v.Duration("oauth.token_validation.app_access_token_validity", time.Hour),
-		UserLife:    v.Duration("oauth.token_validation.user_access_token_validity", time.Hour),
-		RefreshLife: v.Duration("oauth.token_validation.refresh_token_validity", 24*time.Hour),
-		IDLife:      v.Duration("oauth.oidc.token_validation.id_token_validity", time.Hour),
-		APIScopes:   newScopeIndex(a.db).roles, SuperAdmin: a.cfg.Admin.Username, ClientAddr: a.clientAddr,
-		Algorithm: signingAlgorithm(v), NamePattern: v.String("service_provider.sp_name_regex", ""), Log: a.log,
+		Sealer: a.box, InTx: a.db.InTx, URL: a.cfg.BaseURL, Issuer: o.Issuer,
+		AppLife: o.AppLife, UserLife: o.UserLife, RefreshLife: o.RefreshLife, IDLife: o.IDLife,
+		RefusedGrants: o.RefusedGrant, FreeScopes: o.FreeScopes,
+		APIScopes: newScopeIndex(a.db).roles, SuperAdmin: a.cfg.Admin.Username, ClientAddr: a.clientAddr,
+		Algorithm: o.Algorithm, NamePattern: o.NamePattern, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -80,16 +86,8 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 		a.mux.Handle(path, h)
 	}
 	a.background(func(ctx context.Context) error { return a.pruneTokens(ctx) })
+	a.background(a.answerPasswords)
 	return nil
-}
-
-// signingAlgorithm is ES256 where the configuration asks for an EC signature
-// of tokens, RS256 otherwise.
-func signingAlgorithm(v config.Values) string {
-	if alg := v.String("oauth.oidc.id_token.signature_algorithm", ""); strings.Contains(alg, "ECDSA") || alg == "ES256" {
-		return "ES256"
-	}
-	return "RS256"
 }
 
 // pruneTokens removes expired refresh tokens and revocations now and then.
@@ -125,19 +123,60 @@ func (a *App) bootstrapAdmin(ctx context.Context) error {
 		a.admin.fresh = true
 		o.AdminPassword = a.cfg.Admin.Password.Reveal()
 		if !a.cfg.Admin.Explicit && !a.cfg.Loopback() {
-			o.AdminPassword = strings.ToLower(rand.Text())
-			a.admin.file = a.home.path("admin-password")
-			if err := writeFile(a.admin.file, []byte(o.AdminPassword+"\n"), 0o600); err != nil {
-				return fmt.Errorf("write the administrator's password: %w", err)
+			if o.AdminPassword, err = a.makePassword(); err != nil {
+				return err
 			}
 		}
 	}
 	if err := a.people.directory.Bootstrap(ctx, o); err != nil {
 		return fmt.Errorf("first start: %w", err)
 	}
-	if a.admin.file != "" {
+	if !missing {
+		if err := a.replaceDefaultPassword(ctx); err != nil {
+			return err
+		}
+	}
+	if missing && a.admin.file != "" {
 		a.log.Info("administrator created", "user", a.cfg.Admin.Username, "password_file", a.admin.file)
 	}
+	return nil
+}
+
+// defaultPassword is the administrator's while every listener is on loopback.
+const defaultPassword = "admin"
+
+// makePassword makes a password for the administrator and writes it where only
+// the owner of the home can read it.
+func (a *App) makePassword() (string, error) {
+	password := strings.ToLower(rand.Text())
+	a.admin.file = a.home.path("admin-password")
+	if err := writeFile(a.admin.file, []byte(password+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the administrator's password: %w", err)
+	}
+	return password, nil
+}
+
+// replaceDefaultPassword ends admin/admin of an earlier start when this one
+// listens beyond loopback and the configuration did not ask for it.
+func (a *App) replaceDefaultPassword(ctx context.Context) error {
+	if a.cfg.Loopback() || a.cfg.Admin.Explicit {
+		return nil
+	}
+	_, err := a.people.directory.Authenticate(ctx, a.cfg.Admin.Username, apim.SuperTenant, defaultPassword, "")
+	if errors.Is(err, &fault.NotAuthorized) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check the administrator's password: %w", err)
+	}
+	password, err := a.makePassword()
+	if err != nil {
+		return err
+	}
+	if err := a.people.directory.SetPassword(ctx, apim.SuperTenant, a.cfg.Admin.Username, password); err != nil {
+		return fmt.Errorf("replace the administrator's password: %w", err)
+	}
+	a.log.Warn("the default password of the administrator is not allowed on these listeners and was replaced", "user", a.cfg.Admin.Username, "password_file", a.admin.file)
 	return nil
 }
 

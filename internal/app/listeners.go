@@ -21,6 +21,21 @@ const (
 	idleTimeout = 60 * time.Second
 )
 
+// http2Bounds keeps what one connection may hold and ask for small.
+func http2Bounds() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:          250,
+		MaxDecoderHeaderTableSize:     4 << 10,
+		MaxEncoderHeaderTableSize:     4 << 10,
+		MaxReadFrameSize:              64 << 10,
+		MaxReceiveBufferPerConnection: 1 << 20,
+		MaxReceiveBufferPerStream:     256 << 10,
+		SendPingTimeout:               30 * time.Second,
+		PingTimeout:                   15 * time.Second,
+		WriteByteTimeout:              30 * time.Second,
+	}
+}
+
 // listener is one port on one or more addresses with its handler.
 type listener struct {
 	name  string // in messages: management, gateway, nodes
@@ -28,12 +43,14 @@ type listener struct {
 	port  int
 	tls   *tls.Config // nil: plain
 	h2    bool
+	head  int // bound of a request head, bytes; 0: maxHead
 	serve http.Handler
 }
 
 // listeners are the open ports of a process.
 type listeners struct {
 	log      *slog.Logger
+	pace     pace
 	open     []net.Listener
 	servers  []*http.Server
 	busy     atomic.Int64 // requests being served
@@ -42,7 +59,7 @@ type listeners struct {
 }
 
 func newListeners(log *slog.Logger) *listeners {
-	return &listeners{log: log, failed: make(chan error, 8)}
+	return &listeners{log: log, pace: floor, failed: make(chan error, 8)}
 }
 
 // add opens a port; requests are served once start is called.
@@ -55,9 +72,10 @@ func (l *listeners) add(c listener) error {
 		TLSConfig:         c.tls,
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHead,
+		MaxHeaderBytes:    orDefault(c.head, maxHead),
 		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 		Protocols:         new(http.Protocols),
+		HTTP2:             http2Bounds(),
 	}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetHTTP2(c.h2 && c.tls != nil)
@@ -75,7 +93,7 @@ func (l *listeners) add(c listener) error {
 			return fmt.Errorf("open %s port %s: %w", c.name, addr, err)
 		}
 		opened++
-		l.open = append(l.open, ln)
+		l.open = append(l.open, pacedListener{ln, l.pace})
 		l.servers = append(l.servers, srv)
 	}
 	if opened == 0 {
@@ -114,7 +132,7 @@ func (l *listeners) track(next http.Handler) http.Handler {
 		if l.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(l.pace.paced(w, r), r)
 	})
 }
 

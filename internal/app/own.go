@@ -31,12 +31,13 @@ type NodeView struct {
 	Version      string    `json:"version"`
 	Current      bool      `json:"current"` // runs the newest version
 	Environments []string  `json:"environments"`
-	Failed       []string  `json:"failed,omitempty"` // items that did not compile: kind/id: cause
+	Failed       []string  `json:"failed,omitempty"`   // items that did not compile: kind/id: cause
+	Warnings     []string  `json:"warnings,omitempty"` // parts that are not well: part: cause
 	LastSeen     time.Time `json:"lastSeen"`
 }
 
-// wireOwn mounts our own interface: nodes, join tokens, receipts, and what
-// analytics answers.
+// wireOwn mounts our own interface: nodes, join tokens, receipts, users, and
+// what analytics answers.
 func (a *App) wireOwn(context.Context) error {
 	if a.db == nil {
 		return nil
@@ -45,6 +46,8 @@ func (a *App) wireOwn(context.Context) error {
 	a.own("POST "+ownBase+"/nodes/tokens", a.makeJoinToken)
 	a.own("GET "+ownBase+"/receipts/{version}", a.receipt)
 	a.own("GET "+ownBase+"/info", a.info)
+	a.mountUsers()
+	a.mountTenants()
 	a.mountAnalytics()
 	return nil
 }
@@ -75,7 +78,7 @@ func (a *App) listNodes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return rest.JSON(w, http.StatusOK, map[string]any{"version": head.String(), "nodes": nodes, "count": len(nodes)})
+	return rest.JSON(w, http.StatusOK, map[string]any{"version": head.String(), "nodes": nodes, "count": len(nodes), "warnings": a.warnings()})
 }
 
 func (a *App) nodes(ctx context.Context, head snapshot.Version) ([]NodeView, error) {
@@ -86,7 +89,7 @@ func (a *App) nodes(ctx context.Context, head snapshot.Version) ([]NodeView, err
 	out := make([]NodeView, 0, len(list))
 	for _, g := range list {
 		seen := time.UnixMilli(g.LastSeen)
-		v := NodeView{Name: g.ID, State: "serving", Version: g.Version, Current: g.Version == head.String(), Environments: g.Labels, Failed: g.Failed, LastSeen: seen.UTC()}
+		v := NodeView{Name: g.ID, State: "serving", Version: g.Version, Current: g.Version == head.String(), Environments: g.Labels, Failed: g.Failed, Warnings: g.Warnings, LastSeen: seen.UTC()}
 		switch {
 		case time.Since(seen) > leaseOf:
 			v.State = "away"

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,22 +21,27 @@ func (a *App) openListeners(context.Context) error {
 	l := a.cfg.Listen
 	a.wireDemo()
 	(&health{ready: a.Ready, admin: a.isAdmin, registry: a.metrics}).mount(a.mux)
-	site := secured(a.mux)
-	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.Management, tls: a.cert.TLS(), h2: true, serve: site}); err != nil {
+	a.welcome()
+	var access *slog.Logger
+	if a.cfg.AccessLog {
+		access = a.log.With("log", "access")
+	}
+	site := traced(a.cfg.TraceHeader, access, a.clientAddr, secured(a.mux))
+	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.Management, tls: a.tls(l.TLS), h2: true, head: l.MaxHeader, serve: site}); err != nil {
 		return err
 	}
 	plain := site
 	if !a.cfg.Loopback() {
 		plain = toHTTPS(a.cfg.BaseURL, site)
 	}
-	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.ManagementHTTP, serve: plain}); err != nil {
+	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.ManagementHTTP, head: l.MaxHeader, serve: plain}); err != nil {
 		return err
 	}
 	if a.gateway == nil {
 		return nil
 	}
 	api := a.gateway.handler
-	conf := a.cert.TLS()
+	conf := a.tls(l.GatewayTLS)
 	switch l.ClientAuth {
 	case "require":
 		conf.ClientAuth = tls.RequireAnyClientCert
@@ -46,6 +52,13 @@ func (a *App) openListeners(context.Context) error {
 		return err
 	}
 	return a.listeners.add(listener{name: "gateway", hosts: l.GatewayHosts, port: l.GatewayHTTP, serve: api})
+}
+
+// tls is the server certificate with the versions a listener speaks.
+func (a *App) tls(r config.TLSRange) *tls.Config {
+	conf := a.cert.TLS()
+	conf.MinVersion, conf.MaxVersion = max(r.Min, tls.VersionTLS12), r.Max
+	return conf
 }
 
 // secured adds what every management answer carries.
@@ -70,7 +83,13 @@ func toHTTPS(base string, site http.Handler) http.Handler {
 			site.ServeHTTP(w, r)
 			return
 		}
-		w.Header().Set("Location", base+r.URL.RequestURI())
+		target := r.URL.RequestURI()
+		if !strings.HasPrefix(target, "/") {
+			// An opaque target, such as http:@other.example, would become part of the host.
+			text(w, http.StatusBadRequest, "bad request target")
+			return
+		}
+		w.Header().Set("Location", base+target)
 		w.WriteHeader(http.StatusPermanentRedirect)
 	})
 }

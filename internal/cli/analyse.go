@@ -24,7 +24,18 @@ func explainCommand() *cobra.Command {
 				return err
 			}
 			var d decisionView
-			err = c.Do(cmd.Context(), http.MethodGet, client.Own+"/decisions/"+url.PathEscape(args[0]), nil, &d)
+			ask := func() error {
+				return c.Do(cmd.Context(), http.MethodGet, client.Own+"/decisions/"+url.PathEscape(args[0]), nil, &d)
+			}
+			err = ask()
+			// The details of a refusal just made are on their way.
+			for range 5 {
+				if err != nil || d.Stored || time.Since(d.Time) > 3*time.Second {
+					break
+				}
+				time.Sleep(300 * time.Millisecond)
+				err = ask()
+			}
 			if client.IsStatus(err, http.StatusNotFound) || client.IsStatus(err, http.StatusBadRequest) {
 				return fmt.Errorf("%q is not a decision of this installation", args[0])
 			}
@@ -50,6 +61,7 @@ type decisionView struct {
 	API         string            `json:"api"`
 	Application string            `json:"application"`
 	Meaning     string            `json:"meaning"`
+	Stored      bool              `json:"stored"`
 	Note        string            `json:"note"`
 	Details     map[string]string `json:"details"`
 }

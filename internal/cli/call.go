@@ -167,9 +167,9 @@ func (f *callFlags) call(ctx context.Context, cmd *cobra.Command, h *http.Client
 	if res.StatusCode < 400 {
 		return res.StatusCode, nil
 	}
-	err = fmt.Errorf("%s after %s", res.Status, time.Since(started).Round(time.Millisecond))
+	took := time.Since(started).Round(time.Millisecond)
 	if id := res.Header.Get(decisionHeader); id != "" {
-		err = fmt.Errorf("%w; why: cardea explain %s", err, id)
+		return res.StatusCode, fmt.Errorf("%s after %s, from the gateway; why: cardea explain %s", res.Status, took, id)
 	}
-	return res.StatusCode, err
+	return res.StatusCode, fmt.Errorf("%s after %s, from the backend of the API", res.Status, took)
 }

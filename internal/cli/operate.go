@@ -69,7 +69,8 @@ func restoreCommand() *cobra.Command {
 		Short: "replace the state of a node by a backup",
 		Long: `Replaces the database by the one of the backup. On an empty home the master key
 and the certificates come from the backup too; on another home the keys must be
-the same. Gateways notice and take the restored state over.`,
+the same. The server must be stopped; gateways elsewhere serve on and take the
+restored state over when it is back.`,
 		Args: exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := f.load(nil)
@@ -228,8 +229,9 @@ func nodesCommand() *cobra.Command {
 				return err
 			}
 			var out struct {
-				Version string         `json:"version"`
-				Nodes   []app.NodeView `json:"nodes"`
+				Version  string         `json:"version"`
+				Nodes    []app.NodeView `json:"nodes"`
+				Warnings []string       `json:"warnings"`
 			}
 			if err := c.Do(cmd.Context(), http.MethodGet, client.Own+"/nodes", nil, &out); err != nil {
 				return err
@@ -241,7 +243,24 @@ func nodesCommand() *cobra.Command {
 			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "head %s\n", out.Version); err != nil {
 				return err
 			}
-			return table(cmd.OutOrStdout(), rows)
+			if err := table(cmd.OutOrStdout(), rows); err != nil {
+				return err
+			}
+			warnings := []string{}
+			for _, s := range out.Warnings {
+				warnings = append(warnings, "warning: "+s)
+			}
+			for _, n := range out.Nodes {
+				for _, s := range n.Warnings {
+					warnings = append(warnings, "warning: "+n.Name+": "+s)
+				}
+			}
+			for _, s := range warnings {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), s); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	f.bind(cmd)

@@ -48,8 +48,8 @@ Name, version, context and backend come from the document unless given.`,
 			if out.Updated {
 				verb = "updated"
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s in %s\n  context  %s/%s\n  id       %s\nTry it:    cardea call %s /\n",
-				verb, out.Name, out.Version, time.Since(started).Round(time.Millisecond), strings.TrimSuffix(out.Context, "/"+out.Version), out.Version, out.ID, out.Name)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s in %s\n  context  %s/%s\n  id       %s\nTry it:    cardea call %s %s\n",
+				verb, out.Name, out.Version, time.Since(started).Round(time.Millisecond), strings.TrimSuffix(out.Context, "/"+out.Version), out.Version, out.ID, out.Name, out.Sample)
 			return err
 		},
 	}

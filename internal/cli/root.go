@@ -97,7 +97,7 @@ Start here:
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
 	root.AddCommand(
 		serveCommand(b, sys), versionCommand(b), backupCommand(), restoreCommand(), adminCommand(), tokenCommand(), trustCommand(),
-		loginCommand(), publishCommand(), callCommand(), explainCommand(), statsCommand(), nodesCommand(),
+		loginCommand(), publishCommand(), callCommand(), explainCommand(), statsCommand(), nodesCommand(), userCommand(),
 	)
 	return root
 }

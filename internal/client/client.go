@@ -142,8 +142,8 @@ func (c *Client) send(req *http.Request, out any) error {
 	if res.StatusCode >= 300 {
 		return refusal(req, res, b)
 	}
-	if r := res.Header.Get("Cardea-Receipt"); r != "" {
-		c.say("  receipt: %s", r)
+	if r := res.Header.Get("Cardea-Receipt"); strings.Contains(r, "complete=false") {
+		c.say("  not every gateway runs this yet: %s", r)
 	}
 	if out == nil {
 		return nil

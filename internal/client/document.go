@@ -25,6 +25,27 @@ type doc struct {
 	Host     string   `json:"host" yaml:"host"`
 	BasePath string   `json:"basePath" yaml:"basePath"`
 	Schemes  []string `json:"schemes" yaml:"schemes"`
+	Paths    map[string]struct {
+		Get *struct{} `json:"get" yaml:"get"`
+	} `json:"paths" yaml:"paths"`
+}
+
+// sample is a path that a GET without parameters in it can call, the shortest
+// of them; / when there is none.
+func (d *doc) sample() string {
+	best := ""
+	for p, item := range d.Paths {
+		if item.Get == nil || strings.ContainsAny(p, "{*' ") || !strings.HasPrefix(p, "/") {
+			continue
+		}
+		if best == "" || len(p) < len(best) || (len(p) == len(best) && p < best) {
+			best = p
+		}
+	}
+	if best == "" {
+		return "/"
+	}
+	return best
 }
 
 func isJSON(b []byte) bool {

@@ -21,6 +21,8 @@ type Publication struct {
 	Context  string
 	Endpoint string
 	Plans    []string // default Unlimited
+
+	sample string
 }
 
 // Published is the outcome.
@@ -30,7 +32,8 @@ type Published struct {
 	Version  string
 	Context  string
 	Revision string
-	Updated  bool // the API existed: its definition was replaced
+	Updated  bool   // the API existed: its definition was replaced
+	Sample   string // a path to try
 }
 
 type apiInfo struct {
@@ -55,7 +58,7 @@ func (c *Client) Publish(ctx context.Context, p Publication) (*Published, error)
 	if err != nil {
 		return nil, err
 	}
-	out := &Published{Name: p.Name, Version: p.Version, Updated: api != nil}
+	out := &Published{Name: p.Name, Version: p.Version, Updated: api != nil, Sample: p.sample}
 	if api == nil {
 		c.say("importing %s %s", p.Name, p.Version)
 		if api, err = c.importAPI(ctx, p); err != nil {
@@ -195,6 +198,7 @@ func (p *Publication) fill() error {
 	if err != nil {
 		return err
 	}
+	p.sample = d.sample()
 	if p.Name == "" {
 		p.Name = cleanName(d.Info.Title)
 	}

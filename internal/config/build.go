@@ -13,7 +13,7 @@ import (
 
 // build makes the typed configuration; mistakes of meaning go to the loader.
 func build(l *loader, v Values) *Config {
-	c := &Config{Values: v}
+	c := &Config{}
 	c.Hostname = v.String("server.hostname", "localhost")
 	c.Offset = v.Int("server.offset", 0)
 	if c.Offset < 0 || c.Offset > 50000 {
@@ -44,10 +44,11 @@ func build(l *loader, v Values) *Config {
 		Name:       v.String("cardea.node.name", v.String("apim.gateway_notification.gateway_id", "")),
 		ControlURL: l.controlURL(v, c.Roles),
 		JoinToken:  v.Secret("cardea.node.join", ""),
+		Hosts:      v.List("cardea.node.hosts", nil),
 	}
 	c.Bus = Bus{URL: v.String("cardea.bus.url", ""), Listen: v.String("cardea.bus.listen", "")}
 	c.Analytic = AnalyticsStore{
-		Path:        v.String("cardea.analytics.path", filepath.Join(l.src.Home, "analytics.db")),
+		Path:        v.String("cardea.analytics.path", filepath.Join(l.src.Home, "analytics")),
 		KeepCalls:   v.Duration("cardea.analytics.keep_calls", 0),
 		KeepMinutes: v.Duration("cardea.analytics.keep_minutes", 0),
 		KeepHours:   v.Duration("cardea.analytics.keep_hours", 0),
@@ -70,16 +71,16 @@ func build(l *loader, v Values) *Config {
 		l.fail(l.at(key), "%s: want 32 bytes as 64 hexadecimal digits", key)
 	}
 	c.Certificate = l.certificate(v)
+	c.Truststore = l.truststore(v)
 	c.TrustedProxies = l.prefixes(v, "cardea.trusted_proxies", []string{"127.0.0.0/8", "::1"})
 	c.Environments = l.environments(v)
 	c.Labels = v.List("apim.sync_runtime_artifacts.gateway.gateway_labels", v.List("cardea.node.environments", []string{"Default"}))
 	c.ShutdownTimeout = v.Duration("cardea.shutdown_timeout", 10*time.Second)
-	c.DefinitionLimit = int64(v.Int("cardea.definition.max_size", 32<<20))
-	if v.Has("apim.publisher.import_definition_file_size_limit.oas") {
-		c.DefinitionLimit = int64(v.Int("apim.publisher.import_definition_file_size_limit.oas", 10)) << 20
-	}
+	c.DefinitionLimit = l.definitionLimit(v)
 	c.FetchAllow = l.prefixes(v, "cardea.fetch.allow", nil)
-	buildGateway(c, v)
+	l.gateway(c, v)
+	l.people(c, v)
+	l.portals(c, v)
 	if alg := v.String("apim.hashing.hashing_algorithm", "SHA-256"); alg != "SHA-256" {
 		l.fail(l.at("apim.hashing.hashing_algorithm"), "apim.hashing.hashing_algorithm: only SHA-256 is used")
 	}
@@ -97,7 +98,7 @@ func build(l *loader, v Values) *Config {
 	return c
 }
 
-func buildGateway(c *Config, v Values) {
+func (l *loader) gateway(c *Config, v Values) {
 	c.CORS = CORS{
 		Enabled:     v.Bool("apim.cors.enable", true),
 		Origins:     v.List("apim.cors.allow_origins", []string{"*"}),
@@ -119,9 +120,18 @@ func buildGateway(c *Config, v Values) {
 		Header: v.Bool("apim.throttling.enable_header_based_throttling", false),
 		Claim:  v.Bool("apim.throttling.enable_jwt_claim_based_throttling", false),
 		Query:  v.Bool("apim.throttling.enable_query_param_based_throttling", false),
-		Deny:   v.Bool("apim.throttling.enable_blacklist_condition", true),
 	}
+	c.CountAlone = !v.Bool("apim.throttling.enable_data_publishing", true) || !v.Bool("apim.throttling.enable_decision_connection", true)
 	c.RateHeaders = v.Bool("cardea.rate_limit_headers", true)
+	c.TokenSkew = v.Duration("oauth.timestamp_skew", 0)
+	if c.TokenSkew < 0 || c.TokenSkew > 5*time.Minute {
+		l.fail(l.at("oauth.timestamp_skew"), "oauth.timestamp_skew: want 0 to 300 seconds")
+	}
+	c.Upstream = l.upstream(v)
+	c.MaxConcurrent = v.Int("cardea.gateway.max_concurrent", 0)
+	if c.MaxConcurrent < 0 {
+		l.fail(l.at("cardea.gateway.max_concurrent"), "cardea.gateway.max_concurrent: want 1 or more")
+	}
 }
 
 // at is where a key was set.
@@ -163,19 +173,21 @@ func (l *loader) listen(v Values, offset int, gateway bool) Listen {
 		return n + offset
 	}
 	hosts := v.List("cardea.listen", []string{"127.0.0.1", "::1"})
-	if len(hosts) == 0 {
-		l.fail(l.at("cardea.listen"), "cardea.listen: want at least one address")
-	}
 	gw := hosts
-	for _, key := range []string{"keystore.listener_profile.bind_address", "transport.http.listener.secured_bind_address", "transport.http.listener.bind_address"} {
+	for _, key := range []string{
+		"keystore.listener_profile.bind_address", "transport.passthru_http.listener.parameters.bind-address",
+		"transport.passthru_https.listener.parameters.bind-address", "transport.http.listener.bind_address",
+		"transport.http.listener.secured_bind_address",
+	} {
 		if v.Has(key) {
 			gw = v.List(key, nil)
+			l.addresses(key, gw)
 		}
 	}
-	for _, h := range slices.Concat(hosts, gw) {
-		if _, err := netip.ParseAddr(h); err != nil && h != "localhost" {
-			l.fail(l.at("cardea.listen"), "cardea.listen: %q is not an address", h)
-		}
+	l.addresses("cardea.listen", hosts)
+	nodes := v.List("cardea.node.listen", nil)
+	if len(nodes) > 0 {
+		l.addresses("cardea.node.listen", nodes)
 	}
 	return Listen{
 		Hosts: hosts, GatewayHosts: gw,
@@ -184,59 +196,13 @@ func (l *loader) listen(v Values, offset int, gateway bool) Listen {
 		GatewayHTTPS:    port(gateway && v.Bool("transport.passthru_https.listener.enable", true), "transport.http.listener.secured_port", 8243),
 		GatewayHTTP:     port(gateway && v.Bool("transport.passthru_http.listener.enable", true), "transport.http.listener.port", 8280),
 		Node:            9444 + offset,
-		NodeHosts:       v.List("cardea.node.listen", nil),
-		ClientAuth:      v.String("keystore.listener_profile.ssl_verify_client", "optional"),
+		NodeHosts:       nodes,
+		ClientAuth:      l.clientAuth(v),
 		ManagementProxy: v.Int("transport.https.properties.proxyPort", 0),
+		MaxHeader:       l.maxHeader(v),
+		TLS:             l.tlsRange(v, "transport.https.properties.protocols", "transport.https.sslHostConfig.properties.protocols"),
+		GatewayTLS:      l.tlsRange(v, "transport.passthru_https.listener.parameters.HttpsProtocols", "transport.http.listener.secured_protocols"),
 	}
-}
-
-// controlURL is the control node that a split process follows.
-func (l *loader) controlURL(v Values, roles []Role) string {
-	if u := v.String("cardea.node.control", ""); u != "" {
-		return strings.TrimSuffix(u, "/")
-	}
-	if slices.Contains(roles, Control) {
-		return ""
-	}
-	return strings.TrimSuffix(v.String("apim.event_hub.service_url", ""), "/services/")
-}
-
-// certificate is the server certificate of the file: ours, or a PEM keystore.
-// The shipped keystore names mean the certificate that home's CA made.
-func (l *loader) certificate(v Values) Certificate {
-	c := Certificate{File: v.String("cardea.certificate.file", ""), KeyFile: v.String("cardea.certificate.key_file", "")}
-	key := "cardea.certificate.file"
-	if c.File == "" {
-		for _, store := range []string{"keystore.primary", "keystore.tls"} {
-			if name := v.String(store+".file_name", ""); name != "" {
-				key, c.File, c.KeyFile = store+".file_name", name, v.String(store+".key_file", "")
-			}
-		}
-	}
-	if c.File == "" {
-		return c
-	}
-	path := l.resourceFile(c.File)
-	if path == "" {
-		if b := filepath.Base(c.File); b == "wso2carbon.jks" || b == "wso2am.p12" {
-			return Certificate{}
-		}
-		l.fail(l.at(key), "%s: no such file %s", key, c.File)
-		return Certificate{}
-	}
-	switch filepath.Ext(path) {
-	case ".pem", ".crt":
-	default:
-		l.fail(l.at(key), "%s: only PEM files (.pem, .crt with key_file) can be read; convert with: openssl pkcs12 -in %s -out server.pem", key, c.File)
-		return Certificate{}
-	}
-	c.File = path
-	if c.KeyFile == "" {
-		c.KeyFile = path
-	} else if c.KeyFile = l.resourceFile(c.KeyFile); c.KeyFile == "" {
-		l.fail(l.at(key), "%s: the key file does not exist", key)
-	}
-	return c
 }
 
 // resourceFile finds a file relative to home, then in the original's folder.
@@ -265,36 +231,4 @@ func (l *loader) prefixes(v Values, key string, absent []string) []netip.Prefix 
 		}
 	}
 	return out
-}
-
-func (l *loader) environments(v Values) []Environment {
-	var out []Environment
-	for _, e := range v.Each("apim.gateway.environment") {
-		name := e.String("name", "Default")
-		env := Environment{
-			Name: name, DisplayName: e.String("display_name", name), Description: e.String("description", ""),
-			Type: e.String("type", "hybrid"), GatewayType: e.String("gateway_type", "Regular"), Provider: e.String("provider", "wso2"),
-			ShowInConsole: e.Bool("display_in_api_console", true),
-			VHosts:        []VHost{vhost(e)},
-		}
-		for _, h := range e.Each("virtual_host") {
-			env.VHosts = append(env.VHosts, vhost(h))
-		}
-		if !slices.Contains([]string{"hybrid", "production", "sandbox"}, env.Type) {
-			l.fail(l.at(e.prefix+".type"), "apim.gateway.environment.type: want hybrid, production or sandbox")
-		}
-		if slices.ContainsFunc(out, func(o Environment) bool { return o.Name == name }) {
-			l.fail(l.at(e.prefix+".name"), "apim.gateway.environment: the name %q is used twice", name)
-		}
-		out = append(out, env)
-	}
-	return out
-}
-
-func vhost(v Values) VHost {
-	return VHost{
-		HTTP: v.String("http_endpoint", ""), HTTPS: v.String("https_endpoint", ""),
-		WS: v.String("ws_endpoint", ""), WSS: v.String("wss_endpoint", ""),
-		WebSubHTTP: v.String("websub_event_receiver_http_endpoint", ""), WebSubHTTPS: v.String("websub_event_receiver_https_endpoint", ""),
-	}
 }

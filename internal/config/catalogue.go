@@ -27,11 +27,9 @@ const (
 type row struct {
 	pattern []string
 	reading reading
-	typ     string // "", s, b, i, l, t, d:s, d:ms, d:m, d:d
+	typ     string   // "", s, b, i, l, t, d:s, d:ms, d:m, d:d
+	plain   []string // values that say what we do anyway, so need no warning
 }
-
-// open reports whether the row admits keys that are not spelled out.
-func (r row) open() bool { return slices.Contains(r.pattern, "**") }
 
 func (r row) matches(key []string) bool { return matchSegments(r.pattern, key) }
 
@@ -46,6 +44,10 @@ func matchSegments(pat, key []string) bool {
 	}
 	return len(pat) == len(key)
 }
+
+// silent reports whether a value of a row without effect asks for nothing that
+// we do not do.
+func (r row) silent(v any) bool { return slices.Contains(r.plain, strings.TrimSpace(asString(v))) }
 
 // catalogue is the data file, read once.
 type catalogue struct {
@@ -73,11 +75,14 @@ func readCatalogue(text string) (*catalogue, error) {
 			c.closed = append(c.closed, strings.Split(f[1], "."))
 		case f[0] == "!rename" && len(f) == 3:
 			c.renames = append(c.renames, [2]string{f[1], f[2]})
-		case len(f) == 2 || len(f) == 3:
+		case len(f) >= 2 && len(f) <= 4:
 			for _, p := range expand(f[0]) {
 				r := row{pattern: strings.Split(p, "."), reading: reading(f[1])}
-				if len(f) == 3 {
+				if len(f) > 2 && f[2] != "-" {
 					r.typ = f[2]
+				}
+				if len(f) > 3 {
+					r.plain = strings.Split(strings.TrimPrefix(f[3], "="), "|")
 				}
 				c.rows = append(c.rows, r)
 				c.byFirst[r.pattern[0]] = append(c.byFirst[r.pattern[0]], r)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,13 +39,11 @@ var profiles = map[string][]Role{
 	"api-devportal":              {Control},
 }
 
-// Config is everything a process needs to know before it starts. Values gives
-// components the rest of the keys.
+// Config is everything a process needs to know before it starts.
 type Config struct {
 	Home     string
 	File     string // the file that was read; empty: none
 	Warnings []string
-	Values   Values
 
 	Hostname string
 	BaseURL  string // root of the OAuth endpoints and the portals, no slash at the end
@@ -62,6 +61,12 @@ type Config struct {
 
 	MasterKey       Secret // hex; empty: a file in home
 	Certificate     Certificate
+	Truststore      Keystore // whom backends and client certificates are certified by, besides the system's; no File: nobody
+	Users           UserRules
+	OAuth           OAuth
+	Portals         Portals
+	AccessLog       bool   // each request of the management side is logged
+	TraceHeader     string // names a management answer
 	TrustedProxies  []netip.Prefix
 	Environments    []Environment
 	Labels          []string // environments this gateway serves
@@ -72,8 +77,12 @@ type Config struct {
 	AuthHeader      string
 	ForwardAuth     bool // the access token goes on to the backend
 	StrictTokenType bool
-	TokenCacheTTL   time.Duration
+	TokenCacheTTL   time.Duration // 0: verified tokens are not remembered
+	TokenSkew       time.Duration // tolerance for the times in tokens
 	SocketTimeout   time.Duration
+	Upstream        Upstream
+	MaxConcurrent   int  // calls a gateway serves at a time; 0: its default
+	CountAlone      bool // this gateway does not exchange counts with others
 	UnlimitedTier   bool
 	Throttle        ThrottleConditions
 	RateHeaders     bool
@@ -101,6 +110,50 @@ type Listen struct {
 	NodeHosts       []string // empty: closed
 	ClientAuth      string   // none, optional, require at 8243
 	ManagementProxy int      // port seen outside; 0: the same
+	MaxHeader       int      // bytes of a request head on the management side; 0: the default
+	TLS             TLSRange // management
+	GatewayTLS      TLSRange
+}
+
+// TLSRange is the versions of TLS a listener speaks, as crypto/tls numbers
+// them; Max 0 is the newest.
+type TLSRange struct{ Min, Max uint16 }
+
+// Upstream is how the gateway reaches backends.
+type Upstream struct {
+	MaxPerHost int    // connections to one host; 0: no bound
+	Names      string // whether a certificate must name the host: strict, localhost (not there), any (nowhere)
+}
+
+// UserRules are what names and passwords must match; nil: the product's own bounds.
+type UserRules struct {
+	Name, Role, Password *regexp.Regexp
+	Email                bool // a name may hold one @ of its own
+}
+
+// OAuth is what the key manager issues.
+type OAuth struct {
+	Issuer       string // empty: from BaseURL
+	Algorithm    string // of signatures: RS256, ES256
+	NamePattern  string // of client names; empty: the product's own
+	AppLife      time.Duration
+	UserLife     time.Duration
+	RefreshLife  time.Duration
+	IDLife       time.Duration
+	RefusedGrant []string // grant types that are switched off
+	FreeScopes   []string // patterns of scopes that need no role
+}
+
+// Portals are settings of the management side.
+type Portals struct {
+	DevportalURL    string
+	Anonymous       bool // the developer portal shows its catalogue to everybody
+	PasswordChange  bool
+	NoDefaultApp    bool     // a new subscriber gets no DefaultApplication
+	GatewayTypes    []string // as the settings of the portals list them
+	PublisherOrigin []string // web origins that may call the REST interfaces
+	DevportalOrigin []string
+	AdminOrigin     []string
 }
 
 // Node is this process among others.
@@ -108,6 +161,7 @@ type Node struct {
 	Name       string
 	ControlURL string // a control node to follow; empty: this process
 	JoinToken  Secret
+	Hosts      []string // further names of this node
 }
 
 // Bus is the event bus: embedded unless URL is set.
@@ -129,18 +183,33 @@ type AnalyticsStore struct {
 // Log is where and how the process logs: Format text or json ("" decides by terminal).
 type Log struct{ Format, Level string }
 
-// Certificate is a server certificate of one's own (PEM); empty: from home's CA.
-type Certificate struct{ File, KeyFile string }
+// Certificate is a server certificate of one's own; empty: from home's CA. It is
+// a PEM file with its KeyFile, or a Keystore.
+type Certificate struct {
+	File, KeyFile string
+	Keystore      Keystore
+}
+
+// Keystore is a file of type PKCS12, JKS or PEM.
+type Keystore struct {
+	File, Type, Alias     string // Alias "": the only key there is
+	Password, KeyPassword Secret
+}
 
 // Environment is a gateway environment of the file, read-only in Admin.
 type Environment struct {
 	Name, DisplayName, Description, Type, GatewayType, Provider string
 	ShowInConsole                                               bool
 	VHosts                                                      []VHost
+	Properties                                                  map[string]string
+	Roles                                                       []string // that may deploy; none: everybody
 }
 
-// VHost is one virtual host of an environment, as URLs.
-type VHost struct{ HTTP, HTTPS, WS, WSS, WebSubHTTP, WebSubHTTPS string }
+// VHost is one virtual host of an environment.
+type VHost struct {
+	Host, Context                                 string
+	HTTP, HTTPS, WS, WSS, WebSubHTTP, WebSubHTTPS int // ports; 0: none
+}
 
 // CORS is the gateway's default.
 type CORS struct {
@@ -149,7 +218,7 @@ type CORS struct {
 }
 
 // ThrottleConditions says which conditions of advanced policies count.
-type ThrottleConditions struct{ Header, Claim, Query, Deny bool }
+type ThrottleConditions struct{ Header, Claim, Query bool }
 
 // Has reports whether the process runs the role.
 func (c *Config) Has(r Role) bool { return slices.Contains(c.Roles, r) }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,27 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestThousandsOfMistakesAreCounted(t *testing.T) {
+	_, err := load(t, "[server]\n"+strings.Join(numbered(5000), ""))
+	if err == nil || strings.Count(err.Error(), "\n") != maxMistakes || !strings.Contains(err.Error(), "and 4900 more mistakes") {
+		t.Fatalf("error = %.200v", err)
+	}
+}
+
+func numbered(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = "y" + strconv.Itoa(i) + " = 1\n"
+	}
+	return out
+}
+
+func TestAFileWithoutEndIsNotRead(t *testing.T) {
+	if _, err := Load(Source{Home: t.TempDir(), File: "/dev/zero"}); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Fatalf("error = %v", err)
+	}
+}
+
 func TestAccepted(t *testing.T) {
 	tests := map[string]struct {
 		toml string
@@ -120,13 +142,13 @@ func TestAccepted(t *testing.T) {
 		"postgres by parts": {"[database.apim_db]\ntype = \"postgre\"\nhostname = \"h\"\nname = \"n\"\nusername = \"u\"\npassword = \"p\"\n", func(c *Config) bool { return string(c.Database.URL) == "postgres://u:p@h:5432/n" }},
 		"h2":                {"[database.shared_db]\ntype = \"h2\"\nurl = \"jdbc:h2:./repository/database/WSO2SHARED_DB;DB_CLOSE_ON_EXIT=FALSE\"\nusername = \"wso2carbon\"\npool_options.maxActive = \"100\"\n", func(c *Config) bool { return !c.Database.Postgres }},
 		"environments": {"[[apim.gateway.environment]]\nname = \"A\"\nhttps_endpoint = \"https://a:8243\"\n[[apim.gateway.environment.virtual_host]]\nhttps_endpoint = \"https://b:8243\"\n[apim.gateway.environment.properties]\nx = \"1\"\n[[apim.gateway.environment]]\nname = \"B\"\ntype = \"sandbox\"\n", func(c *Config) bool {
-			return len(c.Environments) == 2 && c.Environments[0].VHosts[1].HTTPS == "https://b:8243" && c.Environments[1].Type == "sandbox"
+			return len(c.Environments) == 2 && c.Environments[0].VHosts[1].Host == "b" && c.Environments[0].VHosts[0].HTTPS == 8243 && c.Environments[0].Properties["x"] == "1" && c.Environments[1].Type == "sandbox"
 		}},
 		"open address is not loopback":   {"[cardea]\nlisten = \"0.0.0.0\"\n", func(c *Config) bool { return !c.Loopback() }},
 		"bind address of the gateway":    {"[keystore.listener_profile]\nbind_address = \"0.0.0.0\"\n", func(c *Config) bool { return !c.Loopback() && c.Listen.Hosts[0] == "127.0.0.1" }},
 		"outbound header, older inverse": {"[apim.oauth_config]\nremove_outbound_auth_header = false\n", func(c *Config) bool { return c.ForwardAuth }},
-		"quoted table of system settings": {"[system.parameter]\n'org.wso2.CipherTransformation' = \"x\"\n", func(c *Config) bool {
-			return c.Values.Under("system.parameter")["org.wso2.CipherTransformation"] == "x"
+		"quoted table of system settings": {"[system.parameter]\n'rest.api.publisher.allowed.origins' = \"https://a.example,https://b.example\"\n", func(c *Config) bool {
+			return slices.Equal(c.Portals.PublisherOrigin, []string{"https://a.example", "https://b.example"})
 		}},
 	}
 	for name, tt := range tests {

@@ -15,8 +15,8 @@ import (
 type Database struct {
 	URL            Secret
 	Postgres       bool
-	MaxConnections int
-	AcquireTimeout time.Duration
+	MaxConnections int           // 0: the engine's default
+	AcquireTimeout time.Duration // longest wait for a turn or a connection; 0: the engine's default
 }
 
 // pgOptions are the JDBC options of PostgreSQL that have a counterpart.
@@ -28,11 +28,9 @@ var pgOptions = map[string]string{
 var unsupportedEngines = []string{"mysql", "mariadb", "oracle", "sqlserver", "mssql", "db2"}
 
 // database derives the one database from our key or from the original's.
-func (l *loader) database(v Values) Database {
-	d := Database{
-		MaxConnections: v.Int("cardea.database.max_connections", v.Int("database.apim_db.pool_options.maxActive", 50)),
-		AcquireTimeout: v.Duration("database.apim_db.pool_options.maxWait", time.Minute),
-	}
+func (l *loader) database(v Values) (d Database) {
+	d = Database{AcquireTimeout: max(v.Duration("database.apim_db.pool_options.maxWait", 0), 0)}
+	defer func() { d.MaxConnections = l.connections(v, d.Postgres) }()
 	if u := v.String("cardea.database.url", ""); u != "" {
 		d.URL, d.Postgres = Secret(u), strings.HasPrefix(u, "postgres")
 		if !d.Postgres && !strings.HasPrefix(u, "sqlite:") {
@@ -54,6 +52,20 @@ func (l *loader) database(v Values) Database {
 	}
 	d.URL = Secret(main)
 	return d
+}
+
+// connections is the size of the pool. The original's key speaks of its own
+// embedded database where PostgreSQL is not used, so it has no force there.
+func (l *loader) connections(v Values, postgres bool) int {
+	key, older := "cardea.database.max_connections", "database.apim_db.pool_options.maxActive"
+	n := v.Int(key, 0)
+	if !v.Has(key) && postgres {
+		key, n = older, v.Int(older, 50)
+	}
+	if n < 0 || n > 10_000 || (n == 0 && v.Has(key)) {
+		l.fail(l.at(key), "%s: want 1 to 10000", key)
+	}
+	return n
 }
 
 // jdbc reads one database table as a URL of ours; "" means the embedded file.

@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,12 +38,24 @@ type loader struct {
 	order    []string
 	where    map[string]string // key to "file:line" or "environment CARDEA_X"
 	errs     []error
+	untold   int // mistakes beyond maxMistakes
 	ignored  []string
 	notYet   []string
 	warnings []string
 }
 
+// maxMistakes bounds how many mistakes are told at once, and maxFile the size of
+// a configuration file in bytes.
+const (
+	maxMistakes = 100
+	maxFile     = 4 << 20
+)
+
 func (l *loader) fail(where, format string, args ...any) {
+	if len(l.errs) >= maxMistakes {
+		l.untold++
+		return
+	}
 	l.errs = append(l.errs, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
 }
 
@@ -70,6 +83,9 @@ func Load(src Source) (*Config, error) {
 	c.Home, c.File = home, file
 	l.summary()
 	c.Warnings = l.warnings
+	if l.untold > 0 {
+		l.errs = append(l.errs, fmt.Errorf("and %d more mistakes", l.untold))
+	}
 	if len(l.errs) > 0 {
 		return nil, errors.Join(l.errs...)
 	}
@@ -90,7 +106,7 @@ func (l *loader) file() (string, error) {
 			return "", nil
 		}
 	}
-	data, err := os.ReadFile(name)
+	data, err := readFile(name)
 	if err != nil {
 		return "", fmt.Errorf("read configuration: %w", err)
 	}
@@ -103,6 +119,19 @@ func (l *loader) file() (string, error) {
 		l.admit(e, where)
 	}
 	return name, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return data, err
 }
 
 // admit checks one key of the file and keeps its value.
@@ -129,16 +158,25 @@ func (l *loader) admit(e entry, where string) {
 		l.fail(where, "%s: %v", e.name(), err)
 		return
 	}
-	switch r.reading {
-	case ignore:
-		l.ignored = append(l.ignored, e.name())
-	case later:
-		l.notYet = append(l.notYet, e.name())
-	}
+	l.note(r, e.name(), e.value)
 	l.put(e.key, e.value, where)
 }
 
+// note remembers a key that will have no effect, for the summary.
+func (l *loader) note(r row, name string, v any) {
+	switch {
+	case r.silent(v):
+	case r.reading == ignore:
+		l.ignored = append(l.ignored, name)
+	case r.reading == later:
+		l.notYet = append(l.notYet, name)
+	}
+}
+
 func (l *loader) hint(key string) string {
+	if len(l.errs) >= maxMistakes {
+		return "" // it will not be told
+	}
 	if n := l.cat.nearest(key); n != "" {
 		return "; did you mean " + n + "?"
 	}
@@ -178,6 +216,10 @@ func (l *loader) environment() {
 			names = l.environmentNames()
 		}
 		if key, ok := names[name]; ok {
+			key = l.cat.rename(key)
+			if r, ok := l.cat.find(pathOf(key)); ok {
+				l.note(r, name, value)
+			}
 			l.put(key, value, "environment "+name)
 			continue
 		}
@@ -241,7 +283,8 @@ func (l *loader) resolve() Values {
 	return out
 }
 
-// summary turns the accepted but unused keys into one warning each kind.
+// summary turns the accepted but unused keys into one warning each kind; keys
+// of one section stand together: apim.jwt.{enable, header}.
 func (l *loader) summary() {
 	for _, w := range []struct {
 		keys []string
@@ -252,7 +295,7 @@ func (l *loader) summary() {
 	} {
 		if len(w.keys) > 0 {
 			sort.Strings(w.keys)
-			l.warnings = append(l.warnings, w.text+strings.Join(slices.Compact(w.keys), ", "))
+			l.warnings = append(l.warnings, w.text+strings.Join(bySection(slices.Compact(w.keys)), ", "))
 		}
 	}
 }
@@ -264,4 +307,29 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	sort.Strings(keys)
 	return keys
+}
+
+// bySection joins sorted keys that differ in their last segment only.
+func bySection(keys []string) []string {
+	section := func(k string) string { return k[:strings.LastIndexByte(k, '.')+1] }
+	var order []string
+	groups := map[string][]string{}
+	for _, k := range keys {
+		s := section(k)
+		if groups[s] == nil {
+			order = append(order, s)
+		}
+		groups[s] = append(groups[s], k[len(s):])
+	}
+	var out []string
+	for _, s := range order {
+		if g := groups[s]; len(g) == 1 || s == "" {
+			for _, k := range g {
+				out = append(out, s+k)
+			}
+		} else {
+			out = append(out, s+"{"+strings.Join(g, ", ")+"}")
+		}
+	}
+	return out
 }

@@ -196,6 +196,11 @@ func Call(ctx context.Context, method, target, token string, body []byte) (*Answ
 	return send(req)
 }
 
+// NewUser adds a user with roles; c is an administrator of the platform.
+func (c *Client) NewUser(ctx context.Context, name, pass string, roles ...string) error {
+	return c.Must(ctx, http.StatusCreated, http.MethodPost, "/api/cardea/v1/users", map[string]any{"name": name, "password": pass, "roles": roles}, nil)
+}
+
 // Paths of the management surfaces.
 const (
 	Publisher = "/api/am/publisher/v4"

@@ -69,7 +69,7 @@ func TestDayLimitSurvivesKill(t *testing.T) {
 // burst calls with n callers at once until every one was refused once.
 func burst(ctx context.Context, callers int, targets []string, token string) (passed, refused int64, err error) {
 	var ok, no atomic.Int64
-	var failed atomic.Value
+	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	for i := range callers {
 		wg.Go(func() {
@@ -77,7 +77,7 @@ func burst(ctx context.Context, callers int, targets []string, token string) (pa
 				a, err := Call(ctx, http.MethodGet, targets[i%len(targets)], token, nil)
 				switch {
 				case err != nil:
-					failed.Store(err)
+					failed.Store(&err)
 					return
 				case a.Status == http.StatusOK:
 					ok.Add(1)
@@ -85,15 +85,16 @@ func burst(ctx context.Context, callers int, targets []string, token string) (pa
 					no.Add(1)
 					return
 				default:
-					failed.Store(fmt.Errorf("status %d: %s", a.Status, a.Body))
+					err = fmt.Errorf("status %d: %s", a.Status, a.Body)
+					failed.Store(&err)
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if e, is := failed.Load().(error); is {
-		err = e
+	if e := failed.Load(); e != nil {
+		err = *e
 	}
 	return ok.Load(), no.Load(), err
 }

@@ -39,6 +39,7 @@ func (g *Gateway) Apply(full bool, v snapshot.Version, items []snapshot.Item) (f
 			failed = append(failed, it.Key.String()+": "+err.Error())
 		}
 	}
+	defer func() { g.resetQuotas(old.facts, next.facts, items) }()
 	failed = append(failed, g.applyAPIs(full, old, next, mine)...)
 	next.facts = edit.Done()
 	if edit.Issuers {
@@ -51,6 +52,31 @@ func (g *Gateway) Apply(full bool, v snapshot.Version, items []snapshot.Item) (f
 		g.keys.look()
 	}
 	return failed
+}
+
+// resetQuotas forgets what users of applications had used, where an item says
+// so and the state before did not.
+func (g *Gateway) resetQuotas(old, next *facts.Facts, items []snapshot.Item) {
+	limiter, ok := g.o.Limiter.(resetter)
+	if !ok {
+		return
+	}
+	for i := range items {
+		if items[i].Kind != snapshot.KindApplication || items[i].Deleted {
+			continue
+		}
+		app, ok := next.Applications.Get(items[i].ID)
+		if !ok {
+			continue
+		}
+		was, had := old.Applications.Get(items[i].ID)
+		for user, at := range app.ResetAt {
+			if had && was.ResetAt[user].Equal(at) {
+				continue
+			}
+			limiter.Reset(g.o.Now(), ApplicationKey(app.ID, user), at)
+		}
+	}
 }
 
 // serves reports whether this gateway serves an environment.

@@ -31,6 +31,8 @@ type Gateway struct {
 	failed atomic.Int64
 	close  func()
 
+	inFlight atomic.Int64
+
 	mu     sync.Mutex // one Apply at a time; guards claims
 	claims claims
 }
@@ -45,9 +47,12 @@ func New(o Options) (*Gateway, error) {
 		o: o, claims: claims{},
 		rules: proxy.Rules{PublicHTTP: o.PublicHTTP, PublicHTTPS: o.PublicHTTPS},
 		auth: auth.Authenticator{
-			Verifier:    token.NewVerifier(token.Options{Skew: o.TokenSkew, MaxLength: o.TokenMaxLength, CacheSize: o.TokenCacheSize}),
+			Verifier:    token.NewVerifier(token.Options{Skew: o.TokenSkew, MaxLength: o.TokenMaxLength, CacheSize: o.TokenCacheSize, CacheTTL: o.TokenCacheTTL}),
 			RequireType: o.RequireTokenType,
 		},
+	}
+	if o.Directory != nil {
+		g.auth.Basic = auth.NewBasic(o.Directory)
 	}
 	var err error
 	if g.cors, err = compileCORS(*o.CORS); err != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,8 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) 
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	c := g.acquire()
 	fill(&c.Exchange, r)
+	defer g.inFlight.Add(-1)
+	c.crowded = g.inFlight.Add(1) > g.o.MaxConcurrent
 	if c.Body != nil && r.ProtoMajor == 1 {
 		// The backend may answer before it has read everything. An engine that
 		// cannot do that (a recorder in a test) still serves.
@@ -69,6 +72,9 @@ func fill(x *exchange.Exchange, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		x.Body = r.Body
 	}
+	if len(r.Trailer) > 0 && x.Body != nil {
+		x.Trailer = trailer(r.Trailer)
+	}
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		x.Peer = a.Addr().Unmap()
 	}
@@ -78,6 +84,23 @@ func fill(x *exchange.Exchange, r *http.Request) {
 			x.TLS.Client = append(x.TLS.Client, cert.Raw)
 		}
 	}
+}
+
+// trailer is a trailer of net/http, which fills it when the body ends.
+func trailer(h http.Header) exchange.Trailer {
+	names := make([]string, 0, len(h))
+	for name := range h {
+		names = append(names, name)
+	}
+	return exchange.Trailer{Names: names, Read: func() exchange.Header {
+		out := make(exchange.Header, 0, len(h))
+		for name, values := range h {
+			for _, v := range values {
+				out = append(out, exchange.Field{Name: name, Value: v})
+			}
+		}
+		return out
+	}}
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -98,6 +121,11 @@ func write(w http.ResponseWriter, r *http.Request, reply *exchange.Reply) (int64
 	bodiless := r.Method == http.MethodHead || reply.Status == http.StatusNoContent || reply.Status == http.StatusNotModified
 	if reply.Len >= 0 && (reply.Len > 0 || !bodiless) {
 		h.Set("Content-Length", strconv.FormatInt(reply.Len, 10))
+	}
+	if reply.Trailer.Read != nil && reply.Len < 0 {
+		for _, name := range reply.Trailer.Names {
+			h.Add("Trailer", name)
+		}
 	}
 	w.WriteHeader(reply.Status)
 	if reply.HasText {
@@ -136,6 +164,12 @@ func write(w http.ResponseWriter, r *http.Request, reply *exchange.Reply) (int64
 			}
 		}
 		if err == io.EOF {
+			if reply.Trailer.Read != nil && reply.Len < 0 {
+				for _, f := range reply.Trailer.Read() {
+					k := http.TrailerPrefix + http.CanonicalHeaderKey(f.Name)
+					h[k] = append(h[k], f.Value)
+				}
+			}
 			return total, nil
 		}
 		if err != nil {
@@ -160,17 +194,63 @@ type transport struct {
 
 func newTransport(o *Options) *transport {
 	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second, Control: guard(o.RefusedPorts)}
-	return &transport{rt: &http.Transport{
+	rt := &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.UpstreamRoots},
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    512,
+		MaxConnsPerHost:        o.MaxPerHost,
 		IdleConnTimeout:        50 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
-	}}
+	}
+	if o.UpstreamNames != "" {
+		rt.DialTLSContext = dialLenient(dialer, rt.TLSClientConfig, o.ConnectTimeout, o.UpstreamNames == "any")
+	}
+	return &transport{rt: rt}
+}
+
+// dialLenient verifies the chain of a backend's certificate as always, but not
+// that it names the host where that is this machine, or nowhere.
+func dialLenient(d *net.Dialer, base *tls.Config, timeout time.Duration, nowhere bool) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		conf := base.Clone()
+		conf.ServerName = host
+		if nowhere || onThisMachine(host) {
+			conf.InsecureSkipVerify = true // VerifyConnection does it, but for the name
+			conf.VerifyConnection = func(s tls.ConnectionState) error {
+				o := x509.VerifyOptions{Roots: base.RootCAs, Intermediates: x509.NewCertPool()}
+				for _, c := range s.PeerCertificates[1:] {
+					o.Intermediates.AddCert(c)
+				}
+				_, err := s.PeerCertificates[0].Verify(o)
+				return err
+			}
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		c := tls.Client(raw, conf)
+		if err := c.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+func onThisMachine(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && a.Unmap().IsLoopback())
 }
 
 func (t *transport) close() { t.rt.CloseIdleConnections() }
@@ -178,6 +258,30 @@ func (t *transport) close() { t.rt.CloseIdleConnections() }
 var metadata = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("fd00:ec2::254/128"), netip.MustParsePrefix("100.100.100.200/32"),
+}
+
+// carriers are IPv6 ranges whose addresses lead to an IPv4 address they hold,
+// from the given byte on.
+var carriers = []struct {
+	prefix netip.Prefix
+	from   int
+}{
+	{netip.MustParsePrefix("64:ff9b::/96"), 12},    // NAT64
+	{netip.MustParsePrefix("64:ff9b:1::/96"), 12},  // NAT64, local
+	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12}, // SIIT
+	{netip.MustParsePrefix("2002::/16"), 2},        // 6to4
+}
+
+// inner is the address that is reached in the end.
+func inner(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	for _, c := range carriers {
+		if c.prefix.Contains(ip) {
+			b := ip.As16()
+			return netip.AddrFrom4([4]byte(b[c.from : c.from+4]))
+		}
+	}
+	return ip
 }
 
 // guard refuses, after names were resolved, what no backend may be: metadata
@@ -188,7 +292,7 @@ func guard(ports []int) func(network, address string, _ syscall.RawConn) error {
 		if err != nil {
 			return fmt.Errorf("%w: %s", proxy.ErrRefused, address)
 		}
-		ip := a.Addr().Unmap().WithZone("")
+		ip := inner(a.Addr())
 		for _, p := range metadata {
 			if p.Contains(ip) {
 				return fmt.Errorf("%w: %s", proxy.ErrRefused, ip)
@@ -229,6 +333,13 @@ func (t *transport) Send(ctx context.Context, r *proxy.Request) (*proxy.Response
 	}
 	if r.Body != nil {
 		body := &sentBody{r: r.Body, e: e}
+		if r.Trailer.Read != nil && r.BodyLen < 0 {
+			req.Trailer = make(http.Header, len(r.Trailer.Names))
+			for _, name := range r.Trailer.Names {
+				req.Trailer[http.CanonicalHeaderKey(name)] = nil
+			}
+			body.trailer, body.to = r.Trailer.Read, req.Trailer
+		}
 		req.Body, req.ContentLength = body, r.BodyLen
 		req.GetBody = func() (io.ReadCloser, error) {
 			if body.touched.Load() {
@@ -246,6 +357,11 @@ func (t *transport) Send(ctx context.Context, r *proxy.Request) (*proxy.Response
 		e.end()
 		return nil, err
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols { // nobody asked for it
+		res.Body.Close()
+		e.end()
+		return nil, fmt.Errorf("%w: status 101", proxy.ErrProtocol)
+	}
 	out := &proxy.Response{Status: res.StatusCode, Len: res.ContentLength, Header: make(exchange.Header, 0, len(res.Header)+1)}
 	for name, values := range res.Header {
 		for _, v := range values {
@@ -253,7 +369,11 @@ func (t *transport) Send(ctx context.Context, r *proxy.Request) (*proxy.Response
 		}
 	}
 	e.timer.Reset(e.timeout)
-	out.Body = &receivedBody{r: res.Body, e: e}
+	body := &receivedBody{r: res.Body, e: e}
+	out.Body = body
+	if res.ContentLength < 0 {
+		out.Trailer = exchange.Trailer{Names: trailer(res.Trailer).Names, Read: func() exchange.Header { return trailer(res.Trailer).Read() }}
+	}
 	return out, nil
 }
 
@@ -323,6 +443,8 @@ type sentBody struct {
 	r       io.Reader
 	e       *sending
 	touched atomic.Bool
+	trailer func() exchange.Header
+	to      http.Header
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
@@ -334,7 +456,21 @@ func (b *sentBody) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		b.e.broken.Store(true)
 	}
+	if err == io.EOF && b.trailer != nil {
+		for _, f := range b.trailer() {
+			// What was not announced cannot be sent.
+			if k := http.CanonicalHeaderKey(f.Name); hasKey(b.to, k) {
+				b.to[k] = append(b.to[k], f.Value)
+			}
+		}
+		b.trailer = nil
+	}
 	return n, err
+}
+
+func hasKey(h http.Header, k string) bool {
+	_, ok := h[k]
+	return ok
 }
 
 func (b *sentBody) Close() error { return nil } // the client's connection owns it

@@ -154,6 +154,8 @@ func (c *call) plan(out []throttle.Check) []throttle.Check {
 	switch {
 	case c.caller.Anonymous:
 		name, who = planUnauthenticated, c.Client.String()
+	case c.caller.Scheme == auth.BasicScheme:
+		name, who = planUnauthenticated, c.caller.User
 	case c.caller.Subscription != nil:
 		name, who = c.caller.Subscription.Policy, c.caller.Application.ID
 	case a.rules.Subscriptionless:

@@ -44,6 +44,7 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 		counter("cardea_gateway_refused_total", "Calls the gateway refused.", nil, &m.refused),
 		counter("cardea_gateway_abandoned_total", "Calls whose client left before the answer.", nil, &m.gone),
 		counter("cardea_gateway_backend_calls_total", "Calls sent to a backend.", nil, &m.backends),
+		gauge("cardea_gateway_calls_in_progress", "Calls being served.", func() float64 { return float64(g.inFlight.Load()) }),
 		gauge("cardea_gateway_apis", "APIs served.", func() float64 { return float64(g.tables.Load().apis.Len()) }),
 		gauge("cardea_gateway_failed_items", "Items of the last snapshot change that did not compile.", func() float64 { return float64(g.failed.Load()) }),
 		gauge("cardea_gateway_snapshot_seq", "Sequence number of the snapshot in force.", func() float64 { return float64(g.tables.Load().version.Seq) }),

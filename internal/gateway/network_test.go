@@ -497,3 +497,17 @@ func TestConnectionCloseIsHonoured(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+func TestGuardSeesThroughAddressesThatCarryOthers(t *testing.T) {
+	check := guard([]int{9444})
+	for address, refused := range map[string]bool{
+		"169.254.169.254:80": true, "[::ffff:169.254.169.254]:80": true, "[64:ff9b::a9fe:a9fe]:80": true, "[64:ff9b:1::a9fe:a9fe]:80": true,
+		"[2002:a9fe:a9fe::1]:80": true, "[::ffff:0:a9fe:a9fe]:80": true, "[fe80::1%eth0]:80": true, "[fd00:ec2::254]:80": true, "100.100.100.200:80": true,
+		"127.0.0.1:9444": true, "[::1]:9444": true, "0.0.0.0:9444": true, "[::ffff:127.0.0.1]:9444": true, "localhost:80": true,
+		"127.0.0.1:80": false, "10.1.2.3:9444": false, "[2001:db8::1]:443": false, "[64:ff9b::808:808]:443": false,
+	} {
+		if err := check("tcp", address, nil); (err != nil) != refused {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/cardea-apim/cardea/internal/gateway/auth"
 	"github.com/cardea-apim/cardea/internal/gateway/proxy"
 	"github.com/cardea-apim/cardea/internal/gateway/report"
 	"github.com/cardea-apim/cardea/internal/throttle"
@@ -16,6 +17,12 @@ import (
 type Limiter interface {
 	Admit(now time.Time, checks []throttle.Check) throttle.Decision
 	Charge(now time.Time, checks []throttle.Check, kind throttle.Kind, n int64)
+}
+
+// resetter is an ability of limiters: to forget what was counted under a key
+// up to a moment. It may be told the same again.
+type resetter interface {
+	Reset(now time.Time, key throttle.Key, at time.Time)
 }
 
 // Reporter takes what happened. *report.Reporter is one; Report must not block
@@ -59,6 +66,8 @@ type Options struct {
 	Reporter    Reporter     // nil: nothing is reported
 	Box         Opener       // nil: APIs with sealed endpoint secrets do not compile
 
+	Directory auth.Directory // nil: nobody is let in by a password
+
 	Environments []string // labels this gateway serves; empty: whatever it is given
 	CORS         *CORS    // nil: DefaultCORS
 
@@ -66,8 +75,9 @@ type Options struct {
 	OutboundAuthHeader bool   // forward the auth header to backends
 	RequireTokenType   bool   // accept only tokens of type at+jwt
 	TokenSkew          time.Duration
-	TokenMaxLength     int // bytes; default token.DefaultMaxLength
-	TokenCacheSize     int // verified tokens; default of package token
+	TokenMaxLength     int           // bytes; default token.DefaultMaxLength
+	TokenCacheSize     int           // verified tokens; default of package token
+	TokenCacheTTL      time.Duration // after it a token is verified anew; 0: at its end
 
 	HeaderConditions bool // conditional limits by header, off as in the original
 	QueryConditions  bool // by query parameter
@@ -81,12 +91,19 @@ type Options struct {
 	ConnectTimeout  time.Duration  // default 10 s
 	ResponseTimeout time.Duration  // until the head of the answer, and between its bytes; default 120 s
 	UpstreamRoots   *x509.CertPool // whom backends must be certified by; nil: the system's
+	UpstreamNames   string         // whether their certificates must name the host: "" always, localhost: not on this machine, any: nowhere
+	MaxPerHost      int            // connections to one backend host; 0: no bound
 	RefusedPorts    []int          // our own loopback ports that backends may not name (bus, database)
+
+	MaxConcurrent int64 // calls in progress before others are refused with 503; 0: DefaultConcurrent
 
 	NoRateLimitHeaders bool             // leave out RateLimit and RateLimit-Policy
 	Now                func() time.Time // nil: time.Now
 	clock              bool             // Now was given
 }
+
+// DefaultConcurrent bounds the calls in progress: each holds some 20 KB.
+const DefaultConcurrent = 20_000
 
 func (o *Options) validate() error {
 	var errs []error
@@ -117,6 +134,9 @@ func (o *Options) validate() error {
 	}
 	if o.ResponseTimeout <= 0 {
 		o.ResponseTimeout = 120 * time.Second
+	}
+	if o.MaxConcurrent <= 0 {
+		o.MaxConcurrent = DefaultConcurrent
 	}
 	if o.clock = o.Now != nil; !o.clock {
 		o.Now = time.Now

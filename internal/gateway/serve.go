@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type call struct {
 	t       *tables
 	now     time.Time // of decisions
 	trusted bool      // the peer is a trusted proxy
+	crowded bool      // more calls are in progress than may be
 	path    route.Path
 	api     *api // nil: none found
 	depth   int  // length of the context in path.Decoded
@@ -78,7 +80,10 @@ func (c *call) serve() {
 	if c.trusted {
 		c.Client = c.g.client(&c.Exchange)
 	}
-	err := c.route()
+	err := c.admit()
+	if err == nil {
+		err = c.route()
+	}
 	if err == nil && c.op != nil {
 		for _, s := range c.op.flow.steps {
 			if err = s(c); err != nil {
@@ -97,6 +102,36 @@ func (c *call) serve() {
 		}
 		c.refuse(exchange.Refuse(exchange.Fault, fault.GwNoDefinition.Because(err), "internal"))
 	}
+}
+
+// admit refuses a call that is one too many: better a few told to come back
+// than all slow.
+func (c *call) admit() error {
+	if !c.crowded {
+		return nil
+	}
+	c.g.cors.mark(&c.Exchange)
+	c.Reply.Header.Add("Retry-After", "1")
+	return exchange.Refuse(exchange.Fault, fault.GwOverload.With("The gateway is at its limit of concurrent calls"), "overload",
+		"limit", strconv.FormatInt(c.g.o.MaxConcurrent, 10))
+}
+
+// upgrades reports whether the client wants another protocol than HTTP on this
+// connection. An offer of HTTP/2 may be ignored; WebSocket cannot go on without.
+func upgrades(h exchange.Header) (yes bool) {
+	to := h.Get("Upgrade")
+	if to == "" || exchange.Fold(to, "h2c") {
+		return false
+	}
+	for i := range h {
+		if exchange.Fold(h[i].Name, "Connection") {
+			exchange.EachToken(h[i].Value, func(t string) bool {
+				yes = yes || exchange.Fold(t, "upgrade")
+				return !yes
+			})
+		}
+	}
+	return yes
 }
 
 // route finds API and resource. Without an error and without an operation the
@@ -126,6 +161,10 @@ func (c *call) route() error {
 	if c.TLS == nil && !c.api.http || c.TLS != nil && !c.api.https {
 		return exchange.Refuse(exchange.Fault,
 			fault.GwTransport.With("Unsupported Transport [ "+c.Scheme()+" ]. The requested resource is not available."), "transport")
+	}
+	if upgrades(c.Header) {
+		return exchange.Refuse(exchange.Threat, fault.GwBadRequest.With("This API does not speak another protocol than HTTP on this port"), "upgrade",
+			"protocol", c.Header.Get("Upgrade"))
 	}
 	err = c.find(c.Method)
 	if err == nil || c.Method != "OPTIONS" {

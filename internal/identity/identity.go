@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -48,8 +49,14 @@ type Options struct {
 	// so that others can add what every tenant starts with.
 	OnTenant func(ctx context.Context, t *apim.Tenant) error
 	Hashing  Hashing // cost of password hashes; zero: the default
-	Log      *slog.Logger
-	Now      func() time.Time // nil: time.Now
+	// Names, RoleNames and Passwords are what new ones must match as a whole;
+	// nil: only the bounds of this package.
+	Names, RoleNames, Passwords *regexp.Regexp
+	// EmailNames lets a login name hold one @ of its own: only of two or more
+	// the last one separates the tenant.
+	EmailNames bool
+	Log        *slog.Logger
+	Now        func() time.Time // nil: time.Now
 }
 
 // Directory is the users, roles and tenants of an installation.
@@ -132,6 +139,14 @@ func SplitName(login string, def apim.TenantID) (name string, tenant apim.Tenant
 		return login[:i], apim.TenantID(strings.ToLower(login[i+1:]))
 	}
 	return login, def
+}
+
+// split is SplitName under the rules of this installation.
+func (d *Directory) split(login string, def apim.TenantID) (string, apim.TenantID) {
+	if d.o.EmailNames && strings.Count(login, "@") < 2 && !strings.HasSuffix(login, "@"+string(apim.SuperTenant)) {
+		return login, def
+	}
+	return SplitName(login, def)
 }
 
 // ShowName is the name the product shows: bare in the super tenant, with the

@@ -23,7 +23,11 @@ func (d *Directory) Authenticate(ctx context.Context, login string, def apim.Ten
 		d.guard.failed("", addr, d.o.Now())
 		return nil, fault.NotAuthorized.Because(errors.New("name of impossible length"))
 	}
-	name, t := SplitName(login, def)
+	name, t := d.split(login, def)
+	return d.authenticate(ctx, name, t, password, addr)
+}
+
+func (d *Directory) authenticate(ctx context.Context, name string, t apim.TenantID, password, addr string) (*apim.User, error) {
 	account := strings.ToLower(name) + "@" + string(t)
 	if err := d.delayed(account, addr); err != nil {
 		return nil, err

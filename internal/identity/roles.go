@@ -65,7 +65,7 @@ func (d *Directory) Roles(ctx context.Context, t apim.TenantID, q apim.Query) (a
 
 // CreateRole creates a role; fault.Exists when the name is taken in any case.
 func (d *Directory) CreateRole(ctx context.Context, t apim.TenantID, name string, permissions []string) (*apim.Role, error) {
-	if err := CheckName(name); err != nil {
+	if err := errors.Join(CheckName(name), follows(d.o.RoleNames, name, "role name")); err != nil {
 		return nil, err
 	}
 	r := &apim.Role{ID: apim.RoleID(uuid.NewString()), Name: name, Permissions: slices.Clone(permissions)}

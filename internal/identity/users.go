@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -54,10 +55,28 @@ func checkPassword(password string) error {
 	return nil
 }
 
+// follows reports what does not match the installation's pattern as a whole.
+func follows(pattern *regexp.Regexp, s, what string) error {
+	if pattern == nil {
+		return nil
+	}
+	if at := pattern.FindStringIndex(s); at == nil || at[0] != 0 || at[1] != len(s) {
+		return fault.BadRequest.Withf("the %s does not match the pattern %s", what, pattern)
+	}
+	return nil
+}
+
+func (d *Directory) passwordFollows(password string) error {
+	return follows(d.o.Passwords, password, "password")
+}
+
 // CreateUser creates a user. Roles that do not exist are fault.RolesInvalid, a
 // taken name is fault.Exists.
 func (d *Directory) CreateUser(ctx context.Context, t apim.TenantID, n NewUser) (*apim.User, error) {
 	if err := errors.Join(CheckName(n.Name), checkPassword(n.Password)); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(follows(d.o.Names, n.Name, "user name"), d.passwordFollows(n.Password)); err != nil {
 		return nil, err
 	}
 	if len(n.Roles) > maxRoles || len(n.Claims) > maxClaims {
@@ -155,20 +174,20 @@ func (d *Directory) ChangePassword(ctx context.Context, a *apim.Actor, current, 
 	if err != nil {
 		return fmt.Errorf("change password: %w", err)
 	}
-	if _, err := d.Authenticate(ctx, u.Name+"@"+string(u.Tenant), u.Tenant, current, a.Addr); err != nil {
+	if _, err := d.authenticate(ctx, u.Name, u.Tenant, current, a.Addr); err != nil {
 		if errors.Is(err, &fault.NotAuthorized) || errors.Is(err, &fault.LoginDelayed) {
 			return fault.PasswordCurrent.Because(err)
 		}
 		return err
 	}
-	if err := checkPassword(next); err != nil {
+	if err := errors.Join(checkPassword(next), d.passwordFollows(next)); err != nil {
 		return fault.PasswordPattern.Because(err)
 	}
 	return d.setPassword(ctx, u.Tenant, u.Name, next, false)
 }
 
 func (d *Directory) setPassword(ctx context.Context, t apim.TenantID, name, password string, reset bool) error {
-	if err := checkPassword(password); err != nil {
+	if err := errors.Join(checkPassword(password), d.passwordFollows(password)); err != nil {
 		return err
 	}
 	hash, err := d.hasher.hash(ctx, password)

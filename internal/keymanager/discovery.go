@@ -57,7 +57,7 @@ func (k *KeyManager) discoveryEndpoint(q *request) error {
 		Scopes:        []string{"openid", "profile", "email", "phone"},
 		Claims:        claims,
 		ResponseTypes: []string{},
-		Grants:        Grants(),
+		Grants:        k.Offered(),
 		Subjects:      []string{"public"},
 		IDAlgs:        algs,
 		TokenAuth:     auth,

@@ -83,6 +83,9 @@ func (k *KeyManager) tokenEndpoint(q *request) error {
 		g.tenant = q.tenant
 	}
 	var out *issued
+	if slices.Contains(k.o.RefusedGrants, grant) {
+		grant = "switched off: " + grant // no case below
+	}
 	switch grant {
 	case "client_credentials":
 		out, err = k.clientCredentials(ctx, g)
@@ -93,7 +96,7 @@ func (k *KeyManager) tokenEndpoint(q *request) error {
 	default:
 		return &oauthError{
 			status: http.StatusBadRequest, code: "unsupported_grant_type",
-			text: "Unsupported grant type : " + grant + ", is used.",
+			text: "Unsupported grant type : " + p["grant_type"] + ", is used.",
 		}
 	}
 	if err != nil {
@@ -202,7 +205,7 @@ func (k *KeyManager) userTokens(ctx context.Context, s subject, u *apim.User, gr
 			return nil, nil, err
 		}
 	}
-	if !slices.Contains(s.client.Grants, "refresh_token") {
+	if !slices.Contains(s.client.Grants, "refresh_token") || slices.Contains(k.o.RefusedGrants, "refresh_token") {
 		return out, nil, nil
 	}
 	var row *apim.RefreshToken

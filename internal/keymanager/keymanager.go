@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +98,10 @@ type Options struct {
 	// for a race and not for a theft; default 2 s.
 	RaceGrace time.Duration
 
+	RefusedGrants []string // grant types that are switched off
+	// FreeScopes are patterns of scopes that need no role; nil: openid and device_*.
+	FreeScopes []string
+
 	SuperAdmin   string // name of the super administrator in carbon.super; default admin
 	TokenMaxSize int    // bytes of a token that is issued or looked at; default token.DefaultMaxLength
 	// NamePattern is what names of registered clients must match; default
@@ -123,6 +129,7 @@ type KeyManager struct {
 	verifier *token.Verifier
 	clients  *clientCache
 	names    interface{ MatchString(string) bool }
+	free     []*regexp.Regexp // scopes that need no role
 }
 
 // New makes a KeyManager. EnsureKeys must have run before it can issue.
@@ -179,6 +186,16 @@ func New(o Options) (*KeyManager, error) {
 		clients:  newClientCache(),
 		names:    names,
 	}
+	if o.FreeScopes == nil {
+		o.FreeScopes = []string{"openid", "device_.*"}
+	}
+	for _, p := range o.FreeScopes {
+		re, err := regexp.Compile("^(?:" + p + ")$")
+		if err != nil {
+			return nil, fmt.Errorf("make key manager: free scopes: %w", err)
+		}
+		k.free = append(k.free, re)
+	}
 	k.keys = newKeyring(k)
 	return k, nil
 }
@@ -188,6 +205,11 @@ func (k *KeyManager) Issuer() string { return k.o.Issuer }
 
 // Grants lists the grant types it can serve.
 func Grants() []string { return []string{"client_credentials", "password", "refresh_token"} }
+
+// Offered lists the grant types that it serves here.
+func (k *KeyManager) Offered() []string {
+	return slices.DeleteFunc(Grants(), func(g string) bool { return slices.Contains(k.o.RefusedGrants, g) })
+}
 
 func peer(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)

@@ -3,6 +3,7 @@ package keymanager
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ func (k *KeyManager) grantScopes(ctx context.Context, clientTenant, userTenant a
 }
 
 func (k *KeyManager) opens(ctx context.Context, clientTenant, userTenant apim.TenantID, roles []string, scope string) (bool, error) {
-	if scope == "openid" || scope == defaultScope || strings.HasPrefix(scope, "device_") {
+	if scope == defaultScope || slices.ContainsFunc(k.free, func(p *regexp.Regexp) bool { return p.MatchString(scope) }) {
 		return true, nil
 	}
 	bound, known, err := k.o.Directory.ScopeRoles(ctx, userTenant, scope)

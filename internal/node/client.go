@@ -89,6 +89,19 @@ func controlURL(raw string) (string, error) {
 	return u.String(), nil
 }
 
+// controlURLs reads a list of addresses separated by commas.
+func controlURLs(list string) ([]string, error) {
+	var out []string
+	for raw := range strings.SplitSeq(list, ",") {
+		base, err := controlURL(raw)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, base)
+	}
+	return out, nil
+}
+
 func (c *Client) base() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

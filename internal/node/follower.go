@@ -51,8 +51,9 @@ type Options struct {
 	Feed      Feed
 	Gateway   Gateway
 	Log       *slog.Logger
-	Heartbeat time.Duration // between acknowledgements without news; 0: 1 s
-	MaxWait   time.Duration // longest back-off; 0: 5 s
+	Heartbeat time.Duration   // between acknowledgements without news; 0: 1 s
+	MaxWait   time.Duration   // longest back-off; 0: 5 s
+	Warnings  func() []string // what of this process is not well; nil: nothing
 }
 
 // Follower keeps one gateway at the newest version it can learn of.
@@ -383,6 +384,9 @@ func (f *Follower) acknowledge(ctx context.Context) {
 
 func (f *Follower) row(serving bool) apim.GatewayNode {
 	gw := f.o.Node
+	if f.o.Warnings != nil {
+		gw.Warnings = f.o.Warnings()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	gw.Version = f.version.String()

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cardea-apim/cardea/internal/pki"
@@ -43,16 +44,17 @@ func LoadJoined(home string) (*Joined, error) {
 	return j, nil
 }
 
-// Join makes the home one of a node of the installation whose control node is
-// at url (https://host:9444): it gets a certificate, the CA and the master key
+// Join makes the home one of a node of the installation whose control nodes are
+// at the urls (https://host:9444, separated by commas): by the first of them that
+// answers it gets a certificate, the CA and the master key
 // for the one-time token. An empty id is made from the host name. A home that
 // holds another installation's key is left alone.
-func Join(ctx context.Context, url, token, home, id string) (*Joined, error) {
+func Join(ctx context.Context, urls, token, home, id string) (*Joined, error) {
 	tok, err := pki.ParseToken(token)
 	if err != nil {
 		return nil, err
 	}
-	base, err := controlURL(url)
+	bases, err := controlURLs(urls)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +70,16 @@ func Join(ctx context.Context, url, token, home, id string) (*Joined, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply, err := askToJoin(ctx, base, tok, csr)
-	if err != nil {
-		return nil, err
+	var reply *pki.JoinReply
+	var failed []error
+	for _, base := range bases {
+		if reply, err = askToJoin(ctx, base, tok, csr); err == nil {
+			break
+		}
+		failed = append(failed, err)
+	}
+	if reply == nil {
+		return nil, errors.Join(failed...)
 	}
 	master, err := seal.ParseKey(reply.MasterKey)
 	if err != nil {
@@ -82,11 +91,25 @@ func Join(ctx context.Context, url, token, home, id string) (*Joined, error) {
 	if err := pki.SaveIdentity(pki.Dir(home), []byte(reply.Certificate), keyPEM, []byte(reply.CA)); err != nil {
 		return nil, err
 	}
-	j := &Joined{ID: id, Controls: []string{base}, Bus: reply.Bus, Roles: reply.Roles}
+	j := &Joined{ID: id, Controls: bases, Bus: reply.Bus, Roles: reply.Roles}
 	if err := saveJoined(home, j); err != nil {
 		return nil, err
 	}
 	return j, nil
+}
+
+// Refollow makes the control nodes that the configuration names the ones that a
+// joined node follows from now on. It keeps what it remembers if there are none.
+func (j *Joined) Refollow(home, urls string) error {
+	if urls == "" {
+		return nil
+	}
+	bases, err := controlURLs(urls)
+	if err != nil || slices.Equal(bases, j.Controls) {
+		return err
+	}
+	j.Controls = bases
+	return saveJoined(home, j)
 }
 
 func askToJoin(ctx context.Context, base string, tok pki.Token, csr []byte) (*pki.JoinReply, error) {

@@ -117,6 +117,34 @@ func newCA(dir, certFile, keyFile string) (*CA, error) {
 	return ParseCA(certPEM, keyPEM)
 }
 
+// Export gives the CA's key and certificate as one PEM text, for the processes
+// that share it; it must be kept sealed.
+func (c *CA) Export() ([]byte, error) {
+	keyPEM, err := encodeKey(c.key)
+	if err != nil {
+		return nil, fmt.Errorf("export CA: %w", err)
+	}
+	return append(keyPEM, c.PEM...), nil
+}
+
+// AdoptCA makes what Export gave the CA of dir.
+func AdoptCA(dir string, exported []byte) (*CA, error) {
+	key, rest := pem.Decode(exported)
+	if key == nil {
+		return nil, errors.New("adopt CA: no PEM key")
+	}
+	keyPEM := pem.EncodeToMemory(key)
+	c, err := ParseCA(rest, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("adopt CA: %w", err)
+	}
+	// Both or an error at the next start, which adopts again.
+	if err := errors.Join(writeFile(filepath.Join(dir, "ca.key"), keyPEM, 0o600), writeFile(filepath.Join(dir, "ca.pem"), rest, 0o644)); err != nil {
+		return nil, fmt.Errorf("adopt CA: %w", err)
+	}
+	return c, nil
+}
+
 // Fingerprint is the hex SHA-256 of the CA certificate.
 func (c *CA) Fingerprint() string { return Fingerprint(c.Cert) }
 

@@ -28,6 +28,7 @@ type Source struct {
 	log       *slog.Logger
 	certFile  string
 	keyFile   string
+	load      func() (tls.Certificate, error)
 	ca        *CA // nil: the operator's own files, only reloaded
 	hosts     []string
 	current   atomic.Pointer[tls.Certificate]
@@ -57,22 +58,26 @@ func (c *CA) ServerCertificate(dir string, hosts []string, log *slog.Logger) (*S
 		log: log, ca: c, hosts: all,
 		certFile: filepath.Join(dir, "server.pem"), keyFile: filepath.Join(dir, "server.key"),
 	}
+	s.load = s.pair
 	return s, s.Reload()
 }
 
 // FromFiles serves a certificate of the operator's own.
 func FromFiles(certFile, keyFile string, log *slog.Logger) (*Source, error) {
 	s := &Source{log: log, certFile: certFile, keyFile: keyFile}
+	s.load = s.pair
 	return s, s.Reload()
 }
+
+func (s *Source) pair() (tls.Certificate, error) { return tls.LoadX509KeyPair(s.certFile, s.keyFile) }
 
 // Reload reads the files again, and makes a certificate where that is ours to
 // do. On an error the one in use stays.
 func (s *Source) Reload() error {
-	cert, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
+	cert, err := s.load()
 	if s.ca != nil && (errors.Is(err, fs.ErrNotExist) || (err == nil && !s.ca.fits(cert.Leaf, s.hosts))) {
 		if err = s.ca.writeServer(s.certFile, s.keyFile, s.hosts); err == nil {
-			cert, err = tls.LoadX509KeyPair(s.certFile, s.keyFile)
+			cert, err = s.load()
 		}
 	}
 	if err != nil {

@@ -21,6 +21,7 @@ type operation struct {
 	Method  string
 	Path    string
 	scopes  []string
+	public  bool // callers without credentials are welcome too
 	params  []param
 	body    *openapi3.Schema // of application/json
 	names   []string         // path parameters, in order
@@ -50,6 +51,7 @@ func operations(doc []byte) ([]*operation, error) {
 				sec = &t.Security
 			}
 			for _, alternative := range *sec {
+				op.public = op.public || len(alternative) == 0
 				for _, scopes := range alternative {
 					op.scopes = append(op.scopes, scopes...)
 				}

@@ -16,6 +16,28 @@ const MaxUpload = 32 << 20
 
 const maxParts = 32
 
+// formSlack is what boundaries, part headers, preamble and epilogue of a form
+// may take beyond its parts, in bytes.
+const formSlack = 1 << 20
+
+// bounded fails with fault.BodyTooLarge when more than left bytes are read.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, &fault.BodyTooLarge
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
 // File is one uploaded part.
 type File struct {
 	Name string // file name as sent, for its extension only
@@ -74,7 +96,9 @@ func ReadForm(r *http.Request, limit int64) (*Form, error) {
 		}
 		return f, nil
 	case "multipart/form-data":
-		return f, f.readParts(multipart.NewReader(r.Body, params["boundary"]), limit)
+		// What is no part's content is bounded too: a preamble has no end of its own.
+		body := &bounded{r: r.Body, left: limit + formSlack}
+		return f, f.readParts(multipart.NewReader(body, params["boundary"]), limit)
 	}
 	return nil, fault.MediaType.With("The body must be multipart/form-data")
 }
@@ -84,6 +108,9 @@ func (f *Form) readParts(mr *multipart.Reader, left int64) error {
 		p, err := mr.NextRawPart()
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			return f
 		}
 		if err != nil {
 			return fault.BadRequest.With("The multipart body is malformed").Because(err)

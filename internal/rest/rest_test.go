@@ -233,3 +233,27 @@ func TestFormIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// endless gives the same line for ever and counts what was taken.
+type endless struct{ taken int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	const line = "no boundary here\r\n"
+	for i := range p {
+		p[i] = line[e.taken%len(line)]
+		e.taken++
+	}
+	return len(p), nil
+}
+
+func TestFormWithoutEndIsRefused(t *testing.T) {
+	body := &endless{}
+	r := httptest.NewRequest(http.MethodPost, "/", body)
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=part")
+	if _, err := ReadForm(r, 100); !errors.Is(err, &fault.BodyTooLarge) {
+		t.Errorf("error = %v", err)
+	}
+	if body.taken > 4<<20 {
+		t.Errorf("%d bytes were read", body.taken)
+	}
+}

@@ -177,7 +177,7 @@ func (s *surface) serve(w *responder, r *http.Request, c *call) error {
 	c.op, c.params = op, params
 
 	ctx := r.Context()
-	if !op.open() || r.Header.Get("Authorization") != "" {
+	if !op.open() && !op.public || r.Header.Get("Authorization") != "" {
 		actor, err := s.Authenticate(ctx, r)
 		if err != nil {
 			return err

@@ -30,6 +30,7 @@ func BenchmarkListAPIs(b *testing.B) {
 		for what, q := range map[string]apim.Query{
 			"first page":         {Limit: 25},
 			"far page":           {Sort: "name", Offset: 9_000, Limit: 25},
+			"seen by two roles":  {Sort: "name", Offset: 4_000, Limit: 25, Any: [][]apim.Cond{{{Col: "editors", Op: apim.Eq, Value: apim.EveryEditor}, contains("editors", "\na\n"), contains("editors", "\nb\n"), {Col: "provider", Op: apim.Eq, Value: "x"}}}},
 			"contains in 4":      {Sort: "name", Limit: 25, Any: [][]apim.Cond{{contains("name", "0123"), contains("context", "0123"), contains("description", "0123"), contains("tag", "0123")}}},
 			"tag, state, by age": {Sort: "created", Desc: true, Offset: 100, Limit: 25, Where: []apim.Cond{{Col: "tag", Op: apim.Has, Value: "t3"}, {Col: "state", Op: apim.Eq, Value: "PUBLISHED"}}},
 		} {

@@ -135,21 +135,28 @@ func (l *ChangeLog) Publish(ctx context.Context, holder string, changes []Versio
 		if v, _, err = l.head(ctx, l.d.dial.lock); err != nil {
 			return err
 		}
+		acts := make(map[int64]int64, len(changes))
 		for _, c := range changes {
 			v.Seq++
-			if c.Change.ID != 0 { // otherwise items that no change stands for
-				n, err := x.affect(ctx, "UPDATE changes SET epoch = $1, seq = $2 WHERE id = $3 AND seq = 0", int64(v.Epoch), int64(v.Seq), c.Change.ID)
+			at := acts[c.With]
+			for _, it := range c.Items {
+				seq, err := putItem(ctx, x, it, packed[it.Hash], int64(v.Seq), now)
 				if err != nil {
 					return err
 				}
-				if n == 0 {
-					return fault.PreconditionBad.Withf("change %d has a version already", c.Change.ID)
-				}
+				at = max(at, seq)
 			}
-			for _, it := range c.Items {
-				if err := putItem(ctx, x, it, packed[it.Hash], v.Seq, now); err != nil {
-					return err
-				}
+			if c.Change.ID == 0 {
+				continue // items that no change stands for
+			}
+			acts[c.Change.ID] = at
+			n, err := x.affect(ctx, "UPDATE changes SET epoch = $1, seq = $2, acts = $3 WHERE id = $4 AND seq = 0",
+				int64(v.Epoch), int64(v.Seq), at, c.Change.ID)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return fault.PreconditionBad.Withf("change %d has a version already", c.Change.ID)
 			}
 		}
 		x.signals = true
@@ -162,18 +169,28 @@ func (l *ChangeLog) Publish(ctx context.Context, holder string, changes []Versio
 	return v, nil
 }
 
-func putItem(ctx context.Context, x *tx, it snapshot.Item, packed []byte, seq uint64, now int64) error {
+// putItem stores an item and returns the sequence number at which it became
+// what it is now: an older one if it was that already, 0 if it never was.
+func putItem(ctx context.Context, x *tx, it snapshot.Item, packed []byte, seq, now int64) (since int64, err error) {
+	var n int64
 	if it.Deleted {
-		_, err := x.exec(ctx, `UPDATE items SET seq = $1, at = $2, deleted = 1, hash = '', size = 0, body = NULL
-			WHERE kind = $3 AND id = $4 AND env = $5 AND deleted = 0`, int64(seq), now, string(it.Kind), it.ID, it.Env)
-		return err
-	}
-	_, err := x.exec(ctx, `INSERT INTO items (kind, id, env, seq, at, deleted, hash, size, body) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8)
+		n, err = x.affect(ctx, `UPDATE items SET seq = $1, at = $2, deleted = 1, hash = '', size = 0, body = NULL
+			WHERE kind = $3 AND id = $4 AND env = $5 AND deleted = 0`, seq, now, string(it.Kind), it.ID, it.Env)
+	} else {
+		n, err = x.affect(ctx, `INSERT INTO items (kind, id, env, seq, at, deleted, hash, size, body) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8)
 		ON CONFLICT (kind, id, env) DO UPDATE SET seq = excluded.seq, at = excluded.at, deleted = 0,
 			hash = excluded.hash, size = excluded.size, body = excluded.body
 		WHERE items.deleted = 1 OR items.hash <> excluded.hash`,
-		string(it.Kind), it.ID, it.Env, int64(seq), now, it.Hash, it.Size, packed)
-	return err
+			string(it.Kind), it.ID, it.Env, seq, now, it.Hash, it.Size, packed)
+	}
+	if err != nil || n > 0 {
+		return seq, err
+	}
+	err = x.d.one(ctx, "SELECT seq FROM items WHERE kind = $1 AND id = $2 AND env = $3", []any{string(it.Kind), it.ID, it.Env}, &since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return since, err
 }
 
 // Items is what a gateway of the given environments lacks after a version. From
@@ -270,15 +287,16 @@ func (l *ChangeLog) Body(ctx context.Context, hash string) ([]byte, error) {
 	return body, nil
 }
 
-// VersionsOf is the highest version given to the changes; all is false while
-// some of them have none. Changes pruned since count as having one.
+// VersionsOf is the version a gateway must run for the changes to be in effect
+// on it, zero if they led to no items; all is false while some of them have not
+// been given theirs. Changes pruned since count as in effect.
 func (l *ChangeLog) VersionsOf(ctx context.Context, changeIDs []int64) (v snapshot.Version, all bool, err error) {
 	all = true
 	for len(changeIDs) > 0 {
 		part := changeIDs[:min(len(changeIDs), 500)]
 		changeIDs = changeIDs[len(part):]
 		b := &builder{}
-		b.Str("SELECT epoch, seq FROM changes WHERE id IN (")
+		b.Str("SELECT epoch, seq, acts FROM changes WHERE id IN (")
 		for i, id := range part {
 			if i > 0 {
 				b.Str(", ")
@@ -287,12 +305,15 @@ func (l *ChangeLog) VersionsOf(ctx context.Context, changeIDs []int64) (v snapsh
 		}
 		b.Str(")")
 		err = l.d.each(ctx, b.String(), b.args, func(rows *sql.Rows) error {
-			var epoch, seq int64
-			if err := rows.Scan(&epoch, &seq); err != nil {
+			var epoch, seq, acts int64
+			if err := rows.Scan(&epoch, &seq, &acts); err != nil {
 				return err
 			}
 			all = all && seq > 0
-			if got := (snapshot.Version{Epoch: uint64(epoch), Seq: uint64(seq)}); got.Compare(v) > 0 {
+			if acts == 0 {
+				return nil
+			}
+			if got := (snapshot.Version{Epoch: uint64(epoch), Seq: uint64(acts)}); got.Compare(v) > 0 {
 				v = got
 			}
 			return nil

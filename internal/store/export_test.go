@@ -38,3 +38,6 @@ func Pragma(ctx context.Context, d *DB, q string) error {
 	_, err := d.eng.(*writer).conn.ExecContext(ctx, q)
 	return err
 }
+
+// LatestSchema is the newest migration.
+const LatestSchema = latestSchema

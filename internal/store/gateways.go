@@ -72,6 +72,31 @@ func (l *ChangeLog) AddJoinToken(ctx context.Context, hash apim.Digest, roles []
 	return nil
 }
 
+// sharedJoined is shared once a node has joined.
+const sharedJoined = "nodes joined"
+
+// Joined reports whether a node has ever joined.
+func (l *ChangeLog) Joined(ctx context.Context) (bool, error) {
+	var yes string
+	err := l.d.one(ctx, "SELECT value FROM shared WHERE name = $1", []any{sharedJoined}, &yes)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read joined nodes: %w", err)
+	}
+	return true, nil
+}
+
+// JoinTokens counts the tokens that wait to be used.
+func (l *ChangeLog) JoinTokens(ctx context.Context) (int, error) {
+	var n int
+	if err := l.d.one(ctx, "SELECT count(*) FROM join_tokens WHERE expires > $1", []any{micros(l.d.now())}, &n); err != nil {
+		return 0, fmt.Errorf("count join tokens: %w", err)
+	}
+	return n, nil
+}
+
 // UseJoinToken consumes a token and returns its roles; fault.Missing if it is
 // unknown, used or expired, which are not told apart.
 func (l *ChangeLog) UseJoinToken(ctx context.Context, hash apim.Digest, now time.Time) (roles []string, err error) {
@@ -81,7 +106,12 @@ func (l *ChangeLog) UseJoinToken(ctx context.Context, hash apim.Digest, now time
 		if errors.Is(err, sql.ErrNoRows) {
 			return fault.Missing.With("join token")
 		}
+		if err != nil {
+			return err
+		}
 		roles = fromLines(list)
+		// Unlike the list of gateways this outlives a backup, and a long absence.
+		_, err = x.exec(ctx, "INSERT INTO shared (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", sharedJoined, "yes")
 		return err
 	})
 	if err != nil {

@@ -117,6 +117,7 @@ func (d *DB) apiNouns() {
 			{"plan", list, func(v *apim.API) any { return v.Plans }},
 			{"api_policy", text, func(v *apim.API) any { return v.APIPolicy }},
 			{"op_policy", list, func(v *apim.API) any { return operationPolicies(v) }},
+			{"editors", lower, func(v *apim.API) any { return v.Editors() }},
 		},
 	})
 	d.Revisions = table(d, noun[apim.Revision, apim.RevisionID]{

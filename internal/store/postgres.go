@@ -97,7 +97,12 @@ func (e *pgEngine) run(ctx context.Context, strict bool, fn func(context.Context
 }
 
 func (e *pgEngine) once(ctx context.Context, iso sql.IsolationLevel, fn func(context.Context, *tx) error) (again bool, err error) {
-	sqlTx, err := e.db.BeginTx(ctx, &sql.TxOptions{Isolation: iso})
+	conn, err := e.connection(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close() // back to the pool
+	sqlTx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: iso})
 	if err != nil {
 		return false, fmt.Errorf("begin: %w", err)
 	}
@@ -122,6 +127,20 @@ func (e *pgEngine) once(ctx context.Context, iso sql.IsolationLevel, fn func(con
 	ok = true
 	t.committed(ctx)
 	return false, nil
+}
+
+// connection waits for one of the pool, at most as long as a write waits for its turn.
+func (e *pgEngine) connection(ctx context.Context) (*sql.Conn, error) {
+	wait, cancel := context.WithTimeout(ctx, e.d.opt.Wait)
+	defer cancel()
+	conn, err := e.db.Conn(wait)
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return nil, fault.Busy.Because(fmt.Errorf("no connection of the pool was free for %s", e.d.opt.Wait))
+	}
+	return nil, fmt.Errorf("begin: %w", err)
 }
 
 func (e *pgEngine) healthy() error {

@@ -157,8 +157,11 @@ func (t *Table[T, ID]) cond(b *builder, c apim.Cond) error {
 		return fault.BadRequest.Withf("%s: %q takes another kind of value", t.n.kind, c.Col)
 	}
 	folded := func() string {
-		if f.fold != "" {
+		switch {
+		case f.fold != "":
 			return f.fold
+		case f.form == lower:
+			return f.name
 		}
 		return "lower(" + f.name + ")"
 	}

@@ -205,6 +205,11 @@ func (l *Limiter) enter(e *entry, w int64) {
 	e.release()
 	e.prevWindow, e.prevUsed = e.window, e.used
 	e.window, e.used, e.remote, e.gen = w, 0, 0, 0
+	// What is counted from here on was counted after the reset, and says so: read
+	// back after a restart it is not taken for what the reset meant.
+	if gen := l.resets.of(e.id.Key); gen >= e.start() {
+		e.gen = gen
+	}
 	l.back(e)
 }
 

@@ -33,6 +33,7 @@ type Limiter struct {
 	evicted  atomic.Uint64
 	unbacked atomic.Uint64
 	dirty    atomic.Pointer[entry]
+	resets   resets
 	shards   [shardCount]shard
 }
 

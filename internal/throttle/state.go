@@ -101,6 +101,7 @@ func (l *Limiter) Sweep(now time.Time) int {
 		n += l.sweep(s, nanos, int64(10*time.Second))
 		s.mu.Unlock()
 	}
+	l.resets.forget(nanos - int64(resetsKept))
 	return n
 }
 
@@ -122,6 +123,10 @@ func (l *Limiter) Stats() Stats {
 // in a window that is over.
 func (l *Limiter) Reset(now time.Time, key Key, at time.Time) {
 	nanos := l.nanos(now)
+	if at.UnixNano() <= 0 {
+		return
+	}
+	l.resets.note(key, at.UnixNano())
 	s := l.shard(&key)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,6 +29,7 @@ type entry struct {
 	candidates []*Issuer // all issuers of that name when it was verified
 	token      *Verified
 	until      time.Time // zero: never expires
+	again      time.Time // when it is verified anew; zero: never
 }
 
 func newCache(size int) *cache {
@@ -76,6 +77,9 @@ func (c *cache) put(hash uint64, e *entry, now time.Time) {
 	}
 	set[at].Store(e)
 }
+
+// fresh reports whether the entry need not be verified again yet.
+func (e *entry) fresh(now time.Time) bool { return e.again.IsZero() || now.Before(e.again) }
 
 // current reports whether the issuers of that name are still the very same.
 func (e *entry) current(s *issuerSet) bool {

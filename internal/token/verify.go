@@ -48,6 +48,7 @@ type Options struct {
 	Skew      time.Duration // tolerance for exp and nbf; default 0, at most 5 min
 	MaxLength int           // bytes of a token; default DefaultMaxLength
 	CacheSize int           // verified tokens kept; default 16384, rounded up to a power of two; negative: none
+	CacheTTL  time.Duration // after it a token is verified anew; 0: at its end
 }
 
 // MaxSkew is the largest tolerance a verifier accepts.
@@ -71,13 +72,14 @@ type Verifier struct {
 	maxLength int
 	set       atomic.Pointer[issuerSet]
 	cache     *cache
+	cacheTTL  time.Duration
 }
 
 type issuerSet struct{ byName map[string][]*Issuer }
 
 // NewVerifier makes a verifier that knows no issuer yet.
 func NewVerifier(o Options) *Verifier {
-	v := &Verifier{skew: min(max(o.Skew, 0), MaxSkew), maxLength: o.MaxLength}
+	v := &Verifier{skew: min(max(o.Skew, 0), MaxSkew), maxLength: o.MaxLength, cacheTTL: o.CacheTTL}
 	if v.maxLength <= 0 {
 		v.maxLength = DefaultMaxLength
 	}
@@ -110,7 +112,7 @@ func (v *Verifier) Verify(raw string, now time.Time) (*Verified, error) {
 	var hash uint64
 	if v.cache != nil {
 		hash = v.cache.hash(raw)
-		if e := v.cache.get(hash, raw); e != nil && e.current(set) {
+		if e := v.cache.get(hash, raw); e != nil && e.current(set) && e.fresh(now) {
 			return e.token, v.inTime(&e.token.Claims, now)
 		}
 	}
@@ -119,7 +121,11 @@ func (v *Verifier) Verify(raw string, now time.Time) (*Verified, error) {
 		return nil, err
 	}
 	if v.cache != nil {
-		v.cache.put(hash, &entry{raw: strings.Clone(raw), candidates: candidates, token: t, until: v.deadline(&t.Claims)}, now)
+		e := &entry{raw: strings.Clone(raw), candidates: candidates, token: t, until: v.deadline(&t.Claims)}
+		if v.cacheTTL > 0 {
+			e.again = now.Add(v.cacheTTL)
+		}
+		v.cache.put(hash, e, now)
 	}
 	return t, nil
 }

@@ -24,6 +24,8 @@ func (g *generator) run(list []listed) (*yaml.Node, error) {
 	set(out, "info", info)
 	set(out, "servers", get(g.facts, "servers"))
 
+	g.nullableAnswers(get(g.facts, "paths"))
+	g.nullable(get(g.facts, "components"))
 	paths, tags := mapping(), map[string]bool{}
 	for _, l := range list {
 		item := get(get(g.facts, "paths"), l.path)

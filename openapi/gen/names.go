@@ -155,11 +155,17 @@ func merge(n, over *yaml.Node) {
 			}
 			continue
 		}
-		if old := get(n, k); old != nil && old.Kind == yaml.MappingNode && v.Kind == yaml.MappingNode && get(v, "$ref") == nil {
+		if old := get(n, k); old != nil && old.Kind == yaml.MappingNode && v.Kind == yaml.MappingNode && !refers(v) {
 			n.Style = 0
 			merge(old, v)
 			continue
 		}
 		set(n, k, v)
 	}
+}
+
+// refers reports whether n is a reference; one that over clears is not.
+func refers(n *yaml.Node) bool {
+	r := get(n, "$ref")
+	return r != nil && r.Tag != "!!null"
 }

@@ -112,9 +112,11 @@ func (r *Receipts) look() (view, snapshot.Version, <-chan struct{}) {
 }
 
 // Wait gives the receipt of committed changes: it waits until they have a
-// version and every gateway that is alive and was current runs it, but no
-// longer than the patience. Gateways that did not answer in time are named,
-// and Complete is false. An error means that the log could not be read.
+// version and every gateway that was alive and current runs it, but no longer
+// than the patience. Gateways that did not answer in time are named, also when
+// they fell silent meanwhile, and Complete is false. Changes that gateways need
+// not know of make a receipt without a version. An error means that the log
+// could not be read.
 func (r *Receipts) Wait(ctx context.Context, changeIDs []int64) (snapshot.Receipt, error) {
 	start := r.now()
 	if len(changeIDs) == 0 {
@@ -142,6 +144,9 @@ func (r *Receipts) Wait(ctx context.Context, changeIDs []int64) (snapshot.Receip
 				return receipt, err
 			}
 			receipt.Version, given = v, all
+			if given && v == (snapshot.Version{}) {
+				return snapshot.Receipt{Complete: true, Elapsed: r.now().Sub(start)}, nil
+			}
 		}
 		if !first.ok && now.ok { // the process has just started
 			first = now
@@ -150,7 +155,7 @@ func (r *Receipts) Wait(ctx context.Context, changeIDs []int64) (snapshot.Receip
 			}
 		}
 		waiting := !given || !now.ok
-		for _, g := range r.serving(now) {
+		for _, g := range r.asked(now, expected) {
 			v, err := snapshot.ParseVersion(g.Version)
 			if given && err == nil && v.Compare(receipt.Version) >= 0 {
 				if _, ok := acked[g.ID]; !ok {
@@ -163,7 +168,7 @@ func (r *Receipts) Wait(ctx context.Context, changeIDs []int64) (snapshot.Receip
 			}
 		}
 		if !waiting {
-			return r.finish(receipt, given, now, acked, start), nil
+			return r.finish(receipt, given, now, expected, acked, start), nil
 		}
 		var wakeIf <-chan struct{}
 		if !given {
@@ -171,23 +176,23 @@ func (r *Receipts) Wait(ctx context.Context, changeIDs []int64) (snapshot.Receip
 		}
 		select {
 		case <-ctx.Done():
-			return r.finish(receipt, given, now, acked, start), nil
+			return r.finish(receipt, given, now, expected, acked, start), nil
 		case <-timeout.C:
 			now, _, _ := r.look()
-			return r.finish(receipt, given, now, acked, start), nil
+			return r.finish(receipt, given, now, expected, acked, start), nil
 		case <-changed:
 		case <-wakeIf:
 		}
 	}
 }
 
-func (r *Receipts) finish(out snapshot.Receipt, given bool, now view, acked map[string]snapshot.Ack, start time.Time) snapshot.Receipt {
+func (r *Receipts) finish(out snapshot.Receipt, given bool, now view, expected map[string]bool, acked map[string]snapshot.Ack, start time.Time) snapshot.Receipt {
 	out.Complete = given && now.ok
 	out.Elapsed = r.now().Sub(start)
-	for _, g := range r.serving(now) {
+	for _, g := range r.asked(now, expected) {
 		a, ok := acked[g.ID]
 		if !ok {
-			// Alive and serving, but what it serves is older.
+			// What it serves is older.
 			a = snapshot.Ack{Gateway: g.ID, Failed: g.Failed}
 			out.Complete = false
 		}
@@ -202,6 +207,19 @@ func (r *Receipts) serving(v view) []apim.GatewayNode {
 	oldest := r.now().Add(-Lease).UnixMilli()
 	for _, g := range v.gateways {
 		if g.Ready && g.LastSeen >= oldest {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// asked are the gateways that a receipt speaks of: those that serve, and those
+// that were expected to answer and fell silent. One that said farewell is neither.
+func (r *Receipts) asked(v view, expected map[string]bool) []apim.GatewayNode {
+	var out []apim.GatewayNode
+	oldest := r.now().Add(-Lease).UnixMilli()
+	for _, g := range v.gateways {
+		if g.Ready && (g.LastSeen >= oldest || expected[g.ID]) {
 			out = append(out, g)
 		}
 	}

@@ -69,6 +69,83 @@ func TestReceiptLooksAtLiveGatewaysOnly(t *testing.T) {
 	}
 }
 
+func TestReceiptNamesAGatewayThatFellSilentMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.background(w.relay("c1", 0).Run)
+	w.saveAll("warm")
+	settle(w)
+	head, err := w.db.Log.Head(t.Context())
+	must(t, err)
+	// Its lease ends while the write waits for it.
+	w.ack("stopped", head, time.Now().Add(-deploy.Lease+deploy.Patience/2))
+	time.Sleep(50 * time.Millisecond) // the view of the gateways has it
+	r := w.saveApp("app1")
+	if r.Complete || len(r.Gateways) != 1 || r.Gateways[0].Acked || r.Gateways[0].Gateway != "stopped" {
+		t.Errorf("receipt %+v, want the silent gateway named", r)
+	}
+}
+
+func TestReceiptWaitsForNoGatewayThatSaidFarewell(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.background(w.relay("c1", 0).Run)
+	w.saveAll("warm")
+	settle(w)
+	head, err := w.db.Log.Head(t.Context())
+	must(t, err)
+	w.ack("leaving", head, time.Now())
+	time.AfterFunc(200*time.Millisecond, func() {
+		if err := w.db.Log.SaveGateway(context.Background(), apim.GatewayNode{ID: "leaving", Version: head.String(), LastSeen: time.Now().UnixMilli()}); err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(50 * time.Millisecond)
+	start := time.Now()
+	if r := w.saveApp("app1"); !r.Complete || len(r.Gateways) != 0 || time.Since(start) > time.Second {
+		t.Errorf("receipt %+v after %v", r, time.Since(start))
+	}
+}
+
+func TestChangesThatGatewaysNeedNotKnowAreNotWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	w.background(w.relay("c1", 0).Run)
+	a := w.deployAPI("pizza", "1.0", apim.Published, false)
+	settle(w)
+	// What the log says of the stopped gateway is enough: it runs all there is.
+	head, err := w.db.Log.Head(t.Context())
+	must(t, err)
+	w.ack("stopped", head, time.Now())
+	time.Sleep(50 * time.Millisecond)
+	for _, c := range []struct {
+		name  string
+		write func(ctx context.Context) error
+	}{
+		{"a user", func(ctx context.Context) error {
+			return w.db.Users.Create(ctx, tenant, &apim.User{Meta: apim.Meta{Tenant: apim.SuperTenant}, Name: "alice"})
+		}},
+		{"a revision", func(ctx context.Context) error {
+			return w.db.Revisions.Create(ctx, tenant, &apim.Revision{Meta: a.Meta, ID: "r2", API: a.ID, Number: 2, Copy: *a})
+		}},
+		{"a working copy", func(ctx context.Context) error {
+			work, err := w.db.APIs.Get(ctx, tenant, a.ID)
+			if err != nil {
+				return err
+			}
+			work.Description = "changed"
+			return w.db.APIs.Update(ctx, tenant, work)
+		}},
+	} {
+		start := time.Now()
+		if r := w.write(c.write); !r.Complete || time.Since(start) > time.Second {
+			t.Errorf("%s: receipt %+v after %v", c.name, r, time.Since(start))
+		}
+	}
+	if r := w.saveApp("app1"); r.Complete {
+		t.Errorf("an application: receipt %+v", r)
+	}
+}
+
 func TestReceiptNamesItemsThatDidNotCompile(t *testing.T) {
 	w := newWorld(t)
 	w.background(w.relay("c1", 0).Run)

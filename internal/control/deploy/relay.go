@@ -186,20 +186,23 @@ func (r *Relay) release(ctx context.Context) {
 func (r *Relay) publish(ctx context.Context, pending []apim.Change, further []snapshot.Item) error {
 	t := &translator{src: r.o.Source, box: r.o.Box, log: r.log, idx: r.idx}
 	out := make([]apim.Versioned, 0, len(pending))
-	done := make(map[string]bool, len(pending))
+	done := make(map[string]int64, len(pending)) // units to the change they went with
 	var all []snapshot.Item
 	for _, c := range pending {
 		v := apim.Versioned{Change: c}
 		// The state of now includes every change of the batch, so each thing is
 		// made once, with the first change that touched it.
-		if u := unit(c); u != "" && !done[u] {
+		u := unit(c)
+		if u != "" && done[u] != 0 {
+			v.With = done[u]
+		} else if u != "" {
 			items, err := t.items(ctx, c)
 			if err != nil {
 				return err
 			}
 			v.Items = items
 			all = append(all, items...)
-			done[u] = true
+			done[u] = c.ID
 		}
 		out = append(out, v)
 	}

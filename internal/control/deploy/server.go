@@ -34,6 +34,7 @@ const (
 type joinLog interface {
 	AddJoinToken(ctx context.Context, hash apim.Digest, roles []string, expires time.Time) error
 	UseJoinToken(ctx context.Context, hash apim.Digest, now time.Time) (roles []string, err error)
+	Joined(ctx context.Context) (bool, error) // whether a node has ever joined
 	Gateways(ctx context.Context) ([]apim.GatewayNode, error)
 }
 
@@ -195,8 +196,8 @@ func (s *Server) expected(ctx context.Context) bool {
 			return true
 		}
 	}
-	gws, err := s.o.Log.Gateways(ctx)
-	return err == nil && slices.ContainsFunc(gws, func(g apim.GatewayNode) bool { return !g.Local })
+	joined, err := s.o.Log.Joined(ctx)
+	return err == nil && joined
 }
 
 type caller struct {

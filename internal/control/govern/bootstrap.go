@@ -17,8 +17,8 @@ import (
 const unlimited = "Unlimited"
 
 // Bootstrap gives every tenant what it starts with; what exists is left as it
-// is, except that the Default environment and the resident key manager follow
-// the host names and ports of the configuration. It runs at every start.
+// is, except that read-only environments and the resident key manager follow
+// the configuration. It runs at every start.
 func (s *Service) Bootstrap(ctx context.Context) error {
 	all, err := s.Tenants.List(ctx, apim.Across(apim.Platform), apim.Query{Sort: "number"})
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Service) Seed(ctx context.Context, t apim.TenantID) error {
 		if err := s.seedPolicies(ctx, t); err != nil {
 			return err
 		}
-		if err := s.seedEnvironment(ctx, t); err != nil {
+		if err := s.seedEnvironments(ctx, t); err != nil {
 			return err
 		}
 		return s.seedKeyManager(ctx, t)
@@ -72,28 +72,6 @@ func (s *Service) seedPolicies(ctx context.Context, t apim.TenantID) error {
 		}
 	}
 	return nil
-}
-
-func (s *Service) seedEnvironment(ctx context.Context, t apim.TenantID) error {
-	in := apim.In(t)
-	p := s.Ports
-	vh := apim.VHost{Host: s.GatewayHost, HTTPPort: p.HTTP, HTTPSPort: p.HTTPS, WSPort: p.WS, WSSPort: p.WSS,
-		WebsubHTTPPort: p.WebsubHTTP, WebsubHTTPSPort: p.WebsubHTTPS}
-	e, err := s.Environments.First(ctx, in, apim.Where("name", DefaultEnvironment))
-	switch {
-	case missing(err):
-		return s.Environments.Create(ctx, in, &apim.Environment{
-			Meta: apim.Meta{Tenant: t}, ID: uuid.NewString(), Name: DefaultEnvironment, DisplayName: DefaultEnvironment,
-			Description: "Gateways of this installation", Provider: "wso2", Type: "hybrid", GatewayType: "Regular",
-			ReadOnly: true, VHosts: []apim.VHost{vh}, PermissionType: "PUBLIC",
-		})
-	case err != nil:
-		return fmt.Errorf("find environment: %w", err)
-	case len(e.VHosts) == 1 && e.VHosts[0] == vh:
-		return nil
-	}
-	e.VHosts = []apim.VHost{vh}
-	return s.Environments.Update(ctx, in, e)
 }
 
 // base is where the key manager answers, without and with the tenant's prefix.

@@ -83,6 +83,9 @@ type Options struct {
 	// GatewayHost is the virtual host of the environment Default.
 	GatewayHost string
 	Ports       Ports
+	// Declared are the environments of the configuration: every tenant has them,
+	// read-only. None: Default alone. Ports that are 0 are those of Ports.
+	Declared []apim.Environment
 	// Unlimited says whether the Unlimited tier is offered.
 	Unlimited bool
 	Now       func() time.Time

@@ -19,7 +19,7 @@ func (s *Service) Fetched(ctx context.Context, address string) ([]byte, error) {
 	if s.Fetch == nil {
 		return nil, fault.OpenAPIURL.With("Fetching definitions is switched off")
 	}
-	b, err := s.Fetch.Get(ctx, strings.TrimSpace(address), definition.MaxSize)
+	b, err := s.Fetch.Get(ctx, strings.TrimSpace(address), s.MaxDefinition)
 	if err != nil {
 		return nil, fault.OpenAPIURL.Withf("The definition at the given URL could not be read: %s", printable(err.Error())).Because(err)
 	}

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,12 +29,15 @@ var lifecycle = map[apim.State][]Event{
 		{Name: "Publish", Target: apim.Published}, {Name: "Deploy as a Prototype", Target: apim.Prototyped},
 	},
 	apim.Prototyped: {
-		{Name: "Publish", Target: apim.Published}, {Name: "Demote to Created", Target: apim.Created},
+		{Name: "Publish", Target: apim.Published},
+		{Name: "Demote to Created", Target: apim.Created},
 		{Name: "Deploy as a Prototype", Target: apim.Prototyped},
 	},
 	apim.Published: {
-		{Name: "Block", Target: apim.Blocked}, {Name: "Deploy as a Prototype", Target: apim.Prototyped},
-		{Name: "Demote to Created", Target: apim.Created}, {Name: "Deprecate", Target: apim.Deprecated},
+		{Name: "Block", Target: apim.Blocked},
+		{Name: "Deploy as a Prototype", Target: apim.Prototyped},
+		{Name: "Demote to Created", Target: apim.Created},
+		{Name: "Deprecate", Target: apim.Deprecated},
 		{Name: "Publish", Target: apim.Published, Hidden: true},
 	},
 	apim.Blocked: {
@@ -43,15 +47,70 @@ var lifecycle = map[apim.State][]Event{
 	apim.Retired:    {},
 }
 
-// Events lists the ways out of a state.
-func Events(st apim.State) []Event { return lifecycle[st] }
+// Phase is a state of the lifecycle that holds in a tenant.
+type Phase struct {
+	Name   string // as clients see it: Published
+	Items  []string
+	Events []Event
+}
 
-// CheckItems lists the checklist of a state.
-func CheckItems(st apim.State) []string {
-	if st == apim.Created || st == apim.Prototyped {
-		return []string{DeprecateOld, ReSubscribing}
+// Lifecycle gives the phase of a state: the tenant's own lifecycle if its
+// configuration declares one, else the product's.
+func (s *Service) Lifecycle(ctx context.Context, t apim.TenantID, st apim.State) (Phase, error) {
+	own, err := s.ownLifecycle(ctx, t)
+	if err != nil {
+		return Phase{}, err
 	}
-	return nil
+	if own != nil {
+		return own[st], nil
+	}
+	p := Phase{Name: Title(st), Events: lifecycle[st]}
+	if st == apim.Created || st == apim.Prototyped {
+		p.Items = []string{DeprecateOld, ReSubscribing}
+	}
+	return p, nil
+}
+
+// Title is a state as the lifecycle resources spell it: Published.
+func Title(st apim.State) string {
+	if st == "" {
+		return ""
+	}
+	return string(st[:1]) + strings.ToLower(string(st[1:]))
+}
+
+func (s *Service) ownLifecycle(ctx context.Context, t apim.TenantID) (map[apim.State]Phase, error) {
+	conf, err := s.TenantConfs.Get(ctx, apim.In(t), t)
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load tenant configuration: %w", err)
+	}
+	var doc struct {
+		LifeCycle struct {
+			States []struct {
+				State       string
+				CheckItems  []string
+				Transitions []struct{ Event, Target string }
+			}
+		}
+	}
+	// What is wrong with the document is told to who stores it, not here.
+	if json.Unmarshal([]byte(conf.JSON), &doc) != nil || len(doc.LifeCycle.States) == 0 {
+		return nil, nil
+	}
+	out := map[apim.State]Phase{}
+	for _, st := range doc.LifeCycle.States {
+		p := Phase{Name: st.State, Items: st.CheckItems}
+		for _, tr := range st.Transitions {
+			e := Event{Name: tr.Event, Target: apim.State(strings.ToUpper(tr.Target))}
+			e.Hidden = e.Target == apim.Published && strings.EqualFold(st.State, tr.Target) // publishing again
+			p.Events = append(p.Events, e)
+		}
+		out[apim.State(strings.ToUpper(st.State))] = p
+	}
+	return out, nil
 }
 
 // Checklist reads "item:true,item:false".
@@ -85,7 +144,11 @@ func (s *Service) Change(ctx context.Context, id apim.APIID, action string, chec
 				return err
 			}
 		}
-		events := lifecycle[api.State]
+		phase, err := s.Lifecycle(ctx, api.Tenant, api.State)
+		if err != nil {
+			return err
+		}
+		events := phase.Events
 		i := slices.IndexFunc(events, func(e Event) bool { return strings.EqualFold(e.Name, action) })
 		if i < 0 {
 			return fault.BadRequest.Withf("Action '%s' is not allowed. Allowed actions are %s", printable(action), offered(events))

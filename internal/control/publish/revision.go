@@ -11,7 +11,6 @@ import (
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/fault"
-	"github.com/cardea-apim/cardea/internal/rest"
 )
 
 // Target is where a revision is to be deployed.
@@ -55,8 +54,7 @@ func (s *Service) CreateRevision(ctx context.Context, id apim.APIID, description
 		return nil
 	})
 	if errors.Is(err, &fault.APINotFound) {
-		p := rest.Pinned.RevisionOfUnknownAPI
-		return nil, p.With(p.Detail + printable(string(id)))
+		return nil, fault.RevisionOfUnknownAPI.With(fault.RevisionOfUnknownAPI.Detail + printable(string(id)))
 	}
 	return rev, err
 }
@@ -139,20 +137,23 @@ func (s *Service) DeleteRevision(ctx context.Context, id apim.APIID, rev string)
 	})
 }
 
-// environment finds a gateway environment of the tenant; environments of the
-// super tenant serve everybody.
+// environment finds a gateway environment of the tenant. The read-only ones of
+// the super tenant are the installation's and serve everybody.
 func (s *Service) environment(ctx context.Context, t apim.TenantID, name string) (*apim.Environment, error) {
 	for _, sc := range []apim.Scope{apim.In(t), apim.In(apim.SuperTenant)} {
 		e, err := s.Environments.First(ctx, sc, apim.Where("name", name))
-		if err == nil {
+		if err == nil && shared(e, t) {
 			return e, nil
 		}
-		if !missing(err) {
+		if err != nil && !missing(err) {
 			return nil, fmt.Errorf("look for environment: %w", err)
 		}
 	}
 	return nil, fault.EnvironmentBad.Withf("Gateway Environment with name 'name '%s'' not found", printable(name))
 }
+
+// shared reports whether a tenant may use an environment.
+func shared(e *apim.Environment, t apim.TenantID) bool { return e.ReadOnly || e.Tenant == t }
 
 // AllEnvironments lists the gateway environments a tenant can deploy to.
 func (s *Service) AllEnvironments(ctx context.Context, t apim.TenantID) ([]*apim.Environment, error) {
@@ -167,7 +168,7 @@ func (s *Service) AllEnvironments(ctx context.Context, t apim.TenantID) ([]*apim
 			return nil, fmt.Errorf("list environments: %w", err)
 		}
 		for _, e := range p.Items {
-			if !slices.ContainsFunc(out, func(o *apim.Environment) bool { return o.Name == e.Name }) {
+			if shared(e, t) && !slices.ContainsFunc(out, func(o *apim.Environment) bool { return o.Name == e.Name }) {
 				out = append(out, e)
 			}
 		}

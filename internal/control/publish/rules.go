@@ -145,6 +145,7 @@ func (s *Service) checkAll(ctx context.Context, api, old *apim.API) error {
 		{"accessControl", api.AccessControl, []string{"NONE", "RESTRICTED"}},
 		{"subscriptionAvailability", api.SubscriptionAvailability, []string{"CURRENT_TENANT", "ALL_TENANTS", "SPECIFIC_TENANTS"}},
 		{"endpointImplementationType", api.EndpointType, []string{"ENDPOINT", "INLINE", "MOCKED_OAS"}},
+		{"advertiseInfo.vendor", vendorOf(api), []string{"WSO2", "AWS"}},
 	} {
 		if !slices.Contains(set.allowed, set.value) {
 			return fault.BadRequest.Withf("%s: must be one of %s", set.name, strings.Join(set.allowed, ", "))
@@ -208,8 +209,33 @@ func (s *Service) checkRoles(ctx context.Context, api, old *apim.API) error {
 		if err := s.checkRole(ctx, api.Tenant, r); err != nil {
 			return err
 		}
+		if slices.Contains(api.VisibleRoles, r) {
+			if err := s.checkCanSignIn(ctx, api.Tenant, r); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+const signIn = "/permission/admin/login"
+
+// checkCanSignIn refuses roles in the portal's visibility that cannot sign in
+// there; the publisher's access control takes any role.
+func (s *Service) checkCanSignIn(ctx context.Context, t apim.TenantID, name string) error {
+	if strings.EqualFold(name, "Internal/everyone") {
+		return nil
+	}
+	r, err := s.Roles.First(ctx, apim.In(t), apim.Query{Where: []apim.Cond{{Col: "name", Op: apim.EqFold, Value: name}}})
+	if err != nil {
+		return fmt.Errorf("look for role: %w", err)
+	}
+	for _, p := range r.Permissions {
+		if p == signIn || strings.HasPrefix(signIn, strings.TrimSuffix(p, "/")+"/") {
+			return nil
+		}
+	}
+	return fault.RolesInvalid.Withf("Invalid user roles found in %s", printable(name))
 }
 
 func (s *Service) checkRole(ctx context.Context, t apim.TenantID, name string) error {
@@ -316,4 +342,13 @@ func checkURL(s string) error {
 		return fault.PropertiesInvalid.With("Invalid endpoint URL: " + printable(s))
 	}
 	return nil
+}
+
+// vendorOf is the vendor of a third-party API; absent means the default.
+func vendorOf(api *apim.API) string {
+	v := struct{ Vendor *string }{}
+	if len(api.Advertise) == 0 || json.Unmarshal(api.Advertise, &v) != nil || v.Vendor == nil {
+		return "WSO2"
+	}
+	return *v.Vendor
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/cardea-apim/cardea/internal/apim"
+	"github.com/cardea-apim/cardea/internal/definition"
 	"github.com/cardea-apim/cardea/internal/fault"
 )
 
@@ -68,8 +69,9 @@ type Options struct {
 	Blobs         Blobs
 	Seal          Sealer
 	Fetch         Fetcher
-	NoUnlimited   bool // apim.throttling.enable_unlimited_tier = false
-	MaxRevisions  int  // 0: 5
+	NoUnlimited   bool  // apim.throttling.enable_unlimited_tier = false
+	MaxRevisions  int   // 0: 5
+	MaxDefinition int64 // bytes of an API definition; 0: definition.MaxSize
 	Now           func() time.Time
 	Log           *slog.Logger
 }
@@ -87,6 +89,9 @@ func New(o Options) *Service {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.MaxDefinition <= 0 || o.MaxDefinition > definition.MaxSize {
+		o.MaxDefinition = definition.MaxSize
 	}
 	if o.MaxRevisions == 0 {
 		o.MaxRevisions = 5

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func (s *Service) welcome(ctx context.Context, a *apim.Actor) error {
 	if err != nil {
 		return err
 	}
-	if conf.NoDefaultApplication {
+	if s.NoDefaultApplication || conf.NoDefaultApplication {
 		return nil
 	}
 	policy, err := s.defaultPolicy(ctx, a.Tenant, conf.ApplicationTier)
@@ -333,6 +334,8 @@ func (s *Service) SubscriptionCount(ctx context.Context, app *apim.Application) 
 }
 
 // ResetQuota forgets what a user has used of the application's quota so far.
+// The user is named with or without the tenant; tokens name them otherwise, so
+// every name a gateway may count them by is reset.
 func (s *Service) ResetQuota(ctx context.Context, id apim.AppID, user string) error {
 	user = strings.TrimSpace(user)
 	if user == "" {
@@ -343,10 +346,58 @@ func (s *Service) ResetQuota(ctx context.Context, id apim.AppID, user string) er
 		if err != nil {
 			return err
 		}
+		names, err := s.countedAs(ctx, app.Tenant, user)
+		if err != nil {
+			return err
+		}
+		now := s.Now()
 		if app.ResetAt == nil {
 			app.ResetAt = map[string]time.Time{}
 		}
-		app.ResetAt[user] = s.Now()
+		// No window of a quota is that long: older resets mean nothing any more.
+		maps.DeleteFunc(app.ResetAt, func(_ string, at time.Time) bool { return now.Sub(at) > resetsKept })
+		for _, name := range names {
+			if _, again := app.ResetAt[name]; !again && len(app.ResetAt) >= maxResets {
+				return fault.BadRequest.With("too many users of this application were reset")
+			}
+			app.ResetAt[name] = now
+		}
 		return wrap("save application", s.Applications.Update(ctx, apim.In(app.Tenant), app))
 	})
+}
+
+const (
+	resetsKept = 400 * 24 * time.Hour
+	maxResets  = 5000 // names an application may carry
+)
+
+// countedAs lists the names gateways count a user's calls under: the owner's
+// name for tokens of an application, the subject for tokens of a user, which is
+// their id, with or without the tenant.
+func (s *Service) countedAs(ctx context.Context, tenant apim.TenantID, name string) ([]string, error) {
+	out := []string{name}
+	local, of := name, tenant
+	if i := strings.LastIndexByte(name, '@'); i > 0 {
+		_, err := s.Tenants.Get(ctx, apim.Across(apim.Platform), apim.TenantID(name[i+1:]))
+		if err == nil {
+			local, of = name[:i], apim.TenantID(name[i+1:])
+		} else if !missing(err) {
+			return nil, fmt.Errorf("find tenant: %w", err)
+		}
+	}
+	out = append(out, local, local+"@"+string(of))
+	u, err := s.Users.First(ctx, apim.In(of), apim.Query{Where: []apim.Cond{{Col: "name", Op: apim.EqFold, Value: local}}})
+	if missing(err) {
+		u, err = s.Users.Get(ctx, apim.In(of), apim.UserID(local)) // named as a token names them
+	}
+	switch {
+	case missing(err): // a user of another key manager: the token's name is all there is
+	case err != nil:
+		return nil, fmt.Errorf("find user: %w", err)
+	default:
+		at := "@" + string(of)
+		out = append(out, u.Name, u.Name+at, string(u.ID), string(u.ID)+at)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }

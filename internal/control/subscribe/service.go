@@ -96,8 +96,11 @@ type Options struct {
 	Passwords     Passwords
 	// Unlimited says whether the Unlimited tier is offered.
 	Unlimited bool
-	Now       func() time.Time
-	Log       *slog.Logger
+	// NoDefaultApplication leaves new subscribers without DefaultApplication.
+	NoDefaultApplication bool
+
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // Service is the developer portal's use cases.

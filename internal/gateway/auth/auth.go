@@ -28,7 +28,8 @@ const (
 // Authenticator checks credentials.
 type Authenticator struct {
 	Verifier    *token.Verifier
-	RequireType bool // foreign access tokens must be of type at+jwt too
+	Basic       *Basic // nil: passwords cannot be checked here
+	RequireType bool   // foreign access tokens must be of type at+jwt too
 }
 
 const (
@@ -94,7 +95,9 @@ func (a *Authenticator) Check(x *exchange.Exchange, f *facts.Facts, r *Rules, ki
 		}
 	}
 	if worst == nil && r.Basic && hasScheme(header, "Basic") {
-		worst = bad("basic-not-verifiable")
+		if worst = a.password(f, x, r, scopes, header, now, c); worst == nil {
+			return nil
+		}
 	}
 	if worst == nil {
 		worst = exchange.Refuse(exchange.Auth, fault.GwNoCredentials.With(r.Missing), "no-credentials")
@@ -378,7 +381,8 @@ func (a *Authenticator) apiKey(x *exchange.Exchange, f *facts.Facts, r *Rules, k
 	if !k.Expires.IsZero() && !now.Before(k.Expires) {
 		return bad("api-key-expired", "key", k.Name)
 	}
-	if k.API != r.ID {
+	// A key without an API is its application's, good for whatever that subscribes to.
+	if k.API != r.ID && (k.API != "" || k.Application == "") {
 		return forbidden("api-key-api", "key", k.Name)
 	}
 	if len(k.Prefixes) > 0 && !slices.ContainsFunc(k.Prefixes, func(p netip.Prefix) bool { return p.Contains(x.Client) }) {

@@ -47,7 +47,8 @@ type Rules struct {
 	AllManagers      bool
 	Managers         []string
 	Subscriptionless bool
-	InternalOnly     bool // created but not published
+	ScopeRoles       map[string][]string // roles each scope is bound to
+	InternalOnly     bool                // created but not published
 	Prototyped       bool
 	Sandbox          bool   // there is a sandbox endpoint
 	Production       bool   // there is a production endpoint
@@ -67,6 +68,7 @@ func Compile(a *snapshot.API, authHeader string) *Rules {
 		Audiences: a.Audiences, Managers: a.KeyManagers,
 		AllManagers:      len(a.KeyManagers) == 0 || slices.Contains(a.KeyManagers, "all"),
 		Subscriptionless: s.Subscriptionless,
+		ScopeRoles:       a.ScopeRoles,
 		InternalOnly:     a.State == "CREATED",
 		Prototyped:       a.State == "PROTOTYPED",
 		Sandbox:          len(a.Sandbox) > 0, Production: len(a.Production) > 0,

@@ -26,7 +26,8 @@ type Exchange struct {
 	Header   Header // as received; Host is not among it
 	Body     io.Reader
 	BodyLen  int64 // bytes; -1: not known before its end; 0: no body
-	TLS      *TLS  // nil on a plain connection
+	Trailer  Trailer
+	TLS      *TLS // nil on a plain connection
 	Peer     netip.Addr
 
 	// Client is the address of the caller as far as trusted proxies tell.
@@ -42,6 +43,13 @@ type TLS struct {
 	Client     [][]byte // DER certificates the client proved to own, leaf first
 }
 
+// Trailer is what may follow a body: the names that were announced, and what
+// came, which is known once the body has been read to its end.
+type Trailer struct {
+	Names []string
+	Read  func() Header // nil: none
+}
+
 // Reply is what the engine sends to the client. Body is read to its end and
 // closed by the engine; a nil Body has no bytes.
 type Reply struct {
@@ -49,8 +57,9 @@ type Reply struct {
 	Header  Header
 	Body    io.ReadCloser
 	Len     int64 // bytes; -1: not known (chunked or until close)
-	Stream  bool  // flush after every read: event streams
-	Close   bool  // close the client's connection afterwards
+	Trailer Trailer
+	Stream  bool // flush after every read: event streams
+	Close   bool // close the client's connection afterwards
 	Text    string
 	HasText bool // Text is the whole body; Body is nil
 }

@@ -57,6 +57,14 @@ func named(h exchange.Header, name string) (yes bool) {
 func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 	r.Method, r.TLS, r.Addr, r.Host, r.Timeout = x.Method, e.tls, e.addr, e.host, e.timeout
 	r.Body, r.BodyLen = nil, 0
+	r.Trailer = exchange.Trailer{}
+	if x.Trailer.Read != nil {
+		strip, auth := c.Strip, c.Auth
+		r.Trailer = only(x.Trailer, func(name string) bool {
+			return !in(framing[:], name) && !in(hop[:], name) && !in(own[:], name) && !in(forwarded[:], name) &&
+				!exchange.Fold(name, strip) && !exchange.Fold(name, auth)
+		})
+	}
 	r.Target = e.target(c.Rest, c.Query)
 	r.Header = r.Header[:0]
 	connection := x.Header.Has("Connection")
@@ -180,6 +188,36 @@ func (r *Response) Reply(x *exchange.Exchange, rules *Rules) {
 		out.Header = append(out.Header, f)
 	}
 	out.Status, out.Body, out.Len, out.HasText = r.Status, r.Body, r.Len, false
+	out.Trailer = only(r.Trailer, func(name string) bool { return !in(framing[:], name) && !in(hop[:], name) })
+}
+
+// framing are fields that mean something before a body only, so that no
+// trailer may carry them.
+var framing = [...]string{
+	"Authorization", "Cookie", "Set-Cookie", "Content-Type", "Content-Encoding", "Content-Range", "Cache-Control",
+	"Location", "Range", "Vary", "WWW-Authenticate",
+}
+
+// only is t with the fields whose names may pass.
+func only(t exchange.Trailer, may func(name string) bool) exchange.Trailer {
+	if t.Read == nil {
+		return t
+	}
+	var names []string
+	for _, n := range t.Names {
+		if may(n) {
+			names = append(names, n)
+		}
+	}
+	return exchange.Trailer{Names: names, Read: func() exchange.Header {
+		var out exchange.Header
+		for _, f := range t.Read() {
+			if may(f.Name) {
+				out = append(out, f)
+			}
+		}
+		return out
+	}}
 }
 
 // location makes a relative Location absolute, on this gateway; an absolute

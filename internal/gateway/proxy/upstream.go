@@ -23,15 +23,17 @@ type Request struct {
 	Header  exchange.Header
 	Body    io.Reader // nil: none
 	BodyLen int64     // -1: unknown
+	Trailer exchange.Trailer
 	Timeout time.Duration
 }
 
 // Response is a backend's answer. Body is never nil and must be closed.
 type Response struct {
-	Status int
-	Header exchange.Header
-	Body   io.ReadCloser
-	Len    int64 // -1: unknown
+	Status  int
+	Header  exchange.Header
+	Body    io.ReadCloser
+	Len     int64 // -1: unknown
+	Trailer exchange.Trailer
 }
 
 // Upstream sends requests to backends. Errors wrap one of the errors below

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +53,7 @@ type Reporter struct {
 	shards *shards
 	spool  *spool
 
-	mu    sync.Mutex // one flush at a time; guards what follows
+	turn  chan struct{} // holds one while somebody flushes; guards what follows
 	pool  *pool
 	queue []stored // numbered batches, in order; the first is on its way
 	seq   uint64   // of the last batch of this boot
@@ -91,7 +90,7 @@ func New(o Options) (*Reporter, error) {
 	var boot [12]byte
 	rand.Read(boot[:])
 	r := &Reporter{
-		o: o, boot: hex.EncodeToString(boot[:]), pool: newPool(), ended: make(chan struct{}),
+		o: o, boot: hex.EncodeToString(boot[:]), turn: make(chan struct{}, 1), pool: newPool(), ended: make(chan struct{}),
 		shards: newShards(2*runtime.GOMAXPROCS(0), o.Calls, o.Decisions),
 	}
 	if o.Dir != "" {
@@ -132,30 +131,40 @@ func (r *Reporter) run(ctx context.Context) {
 	}
 }
 
-// Flush sends what was reported so far. After an error everything is kept for
-// the next flush.
+// Flush sends what was reported so far, once a flush under way is done. After
+// an error everything is kept for the next flush.
 func (r *Reporter) Flush(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	spoolErr := r.gather()
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("send usage: %w", ctx.Err())
+	}
+	defer func() { <-r.turn }()
+	return errors.Join(r.flush(ctx))
+}
+
+// flush is Flush in its turn. It tells what the spool could not keep from what
+// was only not acknowledged.
+func (r *Reporter) flush(ctx context.Context) (unsent, spoolErr error) {
+	spoolErr = r.gather()
 	for len(r.queue) > 0 || !r.pool.empty() {
 		if len(r.queue) == 0 {
 			if err := r.number(); err != nil {
 				spoolErr = errors.Join(spoolErr, err)
 			}
 			if len(r.queue) == 0 {
-				return spoolErr
+				return nil, spoolErr
 			}
 		}
 		if err := r.send(ctx, &r.queue[0]); err != nil {
 			r.failed.Add(1)
-			return errors.Join(spoolErr, err)
+			return err, spoolErr
 		}
 		r.sent.Add(1)
 		spoolErr = errors.Join(spoolErr, r.spool.drop(&r.queue[0]))
 		r.queue = append([]stored(nil), r.queue[1:]...)
 	}
-	return spoolErr
+	return nil, spoolErr
 }
 
 // gather takes what was reported into the pool, and onto disk when it must
@@ -223,14 +232,18 @@ func (r *Reporter) send(ctx context.Context, s *stored) error {
 }
 
 // Close ends the flushing and flushes once more, within ctx. What is still not
-// acknowledged waits in Dir.
+// acknowledged waits in Dir for the next start, which is no error; without a
+// Dir it is lost.
 func (r *Reporter) Close(ctx context.Context) error {
 	r.stop()
 	<-r.ended
-	err := r.Flush(ctx)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil && r.spool != nil && !r.pool.empty() && len(r.queue) == 0 {
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	unsent, err := r.flush(ctx)
+	if unsent != nil && r.spool == nil {
+		err = errors.Join(err, unsent)
+	}
+	if unsent != nil && r.spool != nil && !r.pool.empty() && len(r.queue) == 0 {
 		err = errors.Join(err, r.number())
 	}
 	r.spool.closeLog()

@@ -207,6 +207,50 @@ func TestLargePoolsAreSentInParts(t *testing.T) {
 	}
 }
 
+// Nobody answers, not even with a refusal, as when the other side has died.
+func TestCloseKeepsWhatNobodyAnswersFor(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		t.Run("with a folder "+strconv.FormatBool(kept), func(t *testing.T) {
+			dir := ""
+			if kept {
+				dir = t.TempDir()
+			}
+			silent := SenderFunc(func(ctx context.Context, _ []byte) ([]byte, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			r, err := New(Options{Log: slog.New(slog.DiscardHandler), Gateway: "gw", Sender: silent, Dir: dir, Every: time.Millisecond, Timeout: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Report(record(1))
+			time.Sleep(20 * time.Millisecond) // a flush is under way
+			r.Report(record(2))
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := r.Flush(ctx); err == nil {
+				t.Error("flush says that all was stored")
+			}
+			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := r.Close(ctx); (err == nil) != kept {
+				t.Errorf("close: %v", err)
+			}
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("stopping took %v", took)
+			}
+			if !kept {
+				return
+			}
+			rx := newCounter()
+			if err := start(t, rx, dir, time.Hour).Close(t.Context()); err != nil || rx.total() != 2 {
+				t.Errorf("the next start sends %d calls, %v", rx.total(), err)
+			}
+		})
+	}
+}
+
 func TestMemoryIsBoundedByDifferentCallsNotByTheirNumber(t *testing.T) {
 	rx := newCounter()
 	rx.fail = true
@@ -217,9 +261,9 @@ func TestMemoryIsBoundedByDifferentCallsNotByTheirNumber(t *testing.T) {
 		}
 		r.Flush(t.Context())
 	}
-	r.mu.Lock()
+	r.turn <- struct{}{}
 	counters, calls := len(r.pool.counters), len(r.pool.calls)
-	r.mu.Unlock()
+	<-r.turn
 	if counters > 105 || calls > r.o.Calls {
 		t.Errorf("%d counters and %d calls are held", counters, calls)
 	}

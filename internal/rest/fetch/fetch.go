@@ -125,6 +125,9 @@ func (c *Client) Get(ctx context.Context, address string, limit int64) ([]byte, 
 	req.Header.Set("Accept", "application/json, application/yaml, text/yaml, */*;q=0.5")
 	req.Header.Set("User-Agent", "cardea")
 	res, err := c.http.Do(req)
+	if errors.Is(err, ErrRefused) {
+		return nil, fmt.Errorf("fetch: %w", ErrRefused) // not which address a name has inside
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}

@@ -1,11 +1,16 @@
 package fetch
 
 import (
+	"compress/gzip"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestAllowed(t *testing.T) {
@@ -57,5 +62,76 @@ func TestGet(t *testing.T) {
 	}
 	if _, err := New(Options{}).Get(t.Context(), s.URL, 10); !errors.Is(err, ErrRefused) {
 		t.Errorf("loopback: %v", err)
+	}
+}
+
+// TestDisguisedAddresses: whatever spells a forbidden address, the connection
+// is judged by what it would reach.
+func TestDisguisedAddresses(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("reached by %s", r.Host)
+	}))
+	defer s.Close()
+	port := s.Listener.Addr().(*net.TCPAddr).Port
+	c := New(Options{Timeout: 3 * time.Second})
+	for _, host := range []string{
+		"localhost", "LOCALHOST", "localhost.", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]",
+		"0.0.0.0", "0", "[::]", "user:password@127.0.0.1", "93.184.216.34@127.0.0.1", "127.0.0.1%23.example", "[64:ff9b::7f00:1]", "[::7f00:1]",
+	} {
+		_, err := c.Get(t.Context(), fmt.Sprintf("http://%s:%d/", host, port), 10)
+		if err == nil {
+			t.Errorf("%s: no error", host)
+		}
+		if host == "localhost" && strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("%s: the error tells the address of a name: %v", host, err)
+		}
+	}
+	for _, address := range []string{"http://169.254.169.254/latest/meta-data", "http://[fd00:ec2::254]/", "http://100.100.100.200/", "jar:http://x!/", "ftp://127.0.0.1/", "//127.0.0.1/", "http:///x", "unix:///run/x.sock"} {
+		if _, err := c.Get(t.Context(), address, 10); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// TestRedirectsAreJudgedAnew: an allowed address that leads to a forbidden one.
+func TestRedirectsAreJudgedAnew(t *testing.T) {
+	var to string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusFound) }))
+	defer s.Close()
+	c := New(Options{Loopback: true, Timeout: 3 * time.Second})
+	for _, to = range []string{"http://169.254.169.254/", "http://10.0.0.1/", "http://[fe80::1]/", "http://192.168.1.1/", "gopher://x/", "http://[::ffff:169.254.169.254]/"} {
+		if _, err := c.Get(t.Context(), s.URL, 10); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+}
+
+// TestSlowServersAreLeft: a document that trickles ends with the timeout.
+func TestSlowServersAreLeft(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte("x"))
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	}))
+	defer s.Close()
+	began := time.Now()
+	if _, err := New(Options{Loopback: true, Timeout: 300 * time.Millisecond}).Get(t.Context(), s.URL, 1<<20); err == nil || time.Since(began) > 3*time.Second {
+		t.Errorf("error = %v after %v", err, time.Since(began))
+	}
+}
+
+// TestPackedDocumentsAreBoundedUnpacked: the bound is on what comes out.
+func TestPackedDocumentsAreBoundedUnpacked(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = z.Write(make([]byte, 64<<20))
+		_ = z.Close()
+	}))
+	defer s.Close()
+	if _, err := New(Options{Loopback: true}).Get(t.Context(), s.URL, 1<<20); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("error = %v", err)
 	}
 }

@@ -66,7 +66,7 @@ func changeLog(t *testing.T, db *store.DB) {
 	must(t, err)
 	want(t, "all versioned before the relay", everything, false)
 
-	vs := []store.Versioned{{Change: pending[0]}}
+	vs := []store.Versioned{{Change: pending[0], Items: []snapshot.Item{item(t, "first", "Default", 1)}}}
 	_, err = db.Log.Publish(ctx, "me", vs)
 	wantFault(t, err, fault.PreconditionBad, "")
 	_, err = db.Log.Lease(ctx, store.RelayLease, "me", time.Minute)
@@ -85,7 +85,7 @@ func changeLog(t *testing.T, db *store.DB) {
 	want(t, "version", v.Seq, 2)
 	got, everything, err = db.Log.VersionsOf(ctx, changes.IDs())
 	must(t, err)
-	want(t, "version of all", fmt.Sprint(got, everything), fmt.Sprint(v, true))
+	want(t, "version of all, the second being without items", fmt.Sprint(got, everything), fmt.Sprint(snapshot.Version{Epoch: v.Epoch, Seq: 1}, true))
 	pending, err = db.Log.Pending(ctx, 100)
 	must(t, err)
 	want(t, "pending", len(pending), 0)
@@ -100,6 +100,44 @@ func changeLog(t *testing.T, db *store.DB) {
 	if again.Epoch <= raised.Epoch {
 		t.Errorf("raised from %v to %v", raised, again)
 	}
+}
+
+// effects: a receipt waits for the version at which a change is in effect at
+// the gateways, which is an older one if its items said the same before.
+func effects(t *testing.T, db *store.DB) {
+	publish := func(name string, after uint64, items []snapshot.Item, second ...snapshot.Item) {
+		t.Helper()
+		ctx, changes := apim.TrackChanges(as(t))
+		must(t, db.Roles.Create(ctx, inHome, &apim.Role{Name: name}))
+		must(t, db.Roles.Create(ctx, inHome, &apim.Role{Name: name + "-second"}))
+		_, err := db.Log.Lease(ctx, store.RelayLease, "me", time.Minute)
+		must(t, err)
+		pending, err := db.Log.Pending(ctx, 100)
+		must(t, err)
+		head, err := db.Log.Publish(ctx, "me", []store.Versioned{
+			{Change: pending[0], Items: items}, {Change: pending[1], With: pending[0].ID, Items: second},
+		})
+		must(t, err)
+		for i, id := range changes.IDs() {
+			seq := after
+			if i == 1 && len(second) > 0 {
+				seq = head.Seq
+			}
+			got, all, err := db.Log.VersionsOf(ctx, []int64{id})
+			must(t, err)
+			if !all || got.Seq != seq {
+				t.Errorf("%s: change %d is in effect at %v, want %d (all %v)", name, i+1, got, seq, all)
+			}
+		}
+	}
+	publish("nothing", 0, nil)                                                     // 1, 2
+	publish("new", 3, []snapshot.Item{item(t, "a", "", 1)})                        // 3, 4
+	publish("the same", 3, []snapshot.Item{item(t, "a", "", 1)})                   // 5, 6
+	publish("another", 7, []snapshot.Item{item(t, "a", "", 2)})                    // 7, 8
+	publish("never there", 0, []snapshot.Item{gone("b", "")})                      // 9, 10
+	publish("deleted", 11, []snapshot.Item{gone("a", "")})                         // 11, 12
+	publish("deleted already", 11, []snapshot.Item{gone("a", "")})                 // 13, 14
+	publish("both", 15, []snapshot.Item{item(t, "a", "", 3)}, item(t, "c", "", 1)) // 15, 16
 }
 
 func items(t *testing.T, db *store.DB) {
@@ -274,6 +312,13 @@ func gateways(t *testing.T, db *store.DB) {
 	now := time.Now()
 	must(t, db.Log.AddJoinToken(ctx, "sha256:a", []string{"gateway", "traffic"}, now.Add(time.Minute)))
 	must(t, db.Log.AddJoinToken(ctx, "sha256:late", nil, now.Add(-time.Minute)))
+	waiting := func(wanted int) {
+		t.Helper()
+		n, err := db.Log.JoinTokens(ctx)
+		must(t, err)
+		want(t, "tokens that wait", n, wanted)
+	}
+	waiting(1)
 	_, err = db.Log.UseJoinToken(ctx, "sha256:late", now)
 	wantFault(t, err, fault.Missing, "")
 	var won atomic.Int32
@@ -288,4 +333,5 @@ func gateways(t *testing.T, db *store.DB) {
 	}
 	wg.Wait()
 	want(t, "uses of a token", won.Load(), 1)
+	waiting(0)
 }

@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"rows of a transaction":         history,
 		"audits are redacted":           redaction,
 		"changes become versions":       changeLog,
+		"changes have effects":          effects,
 		"items":                         items,
 		"leases":                        leases,
 		"wake":                          wake,

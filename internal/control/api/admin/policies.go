@@ -17,12 +17,12 @@ var policyType = map[apim.PolicyLevel]string{
 }
 
 type quota struct {
-	TimeUnit     string `json:"timeUnit"`
-	UnitTime     int    `json:"unitTime"`
-	RequestCount *int64 `json:"requestCount,omitempty"`
-	EventCount   *int64 `json:"eventCount,omitempty"`
-	DataAmount   *int64 `json:"dataAmount,omitempty"`
-	DataUnit     string `json:"dataUnit,omitempty"`
+	TimeUnit     string  `json:"timeUnit"`
+	UnitTime     int     `json:"unitTime"`
+	RequestCount *int64  `json:"requestCount,omitempty"`
+	EventCount   *int64  `json:"eventCount,omitempty"`
+	DataAmount   *int64  `json:"dataAmount,omitempty"`
+	DataUnit     *string `json:"dataUnit,omitempty"`
 }
 
 type limit struct {
@@ -38,7 +38,7 @@ func fromLimit(l apim.Limit) limit {
 	q := &quota{TimeUnit: l.TimeUnit, UnitTime: l.UnitTime}
 	switch l.Type {
 	case "BANDWIDTHLIMIT":
-		q.DataAmount, q.DataUnit = &l.Data, l.DataUnit
+		q.DataAmount, q.DataUnit = &l.Data, &l.DataUnit
 		out.Bandwidth = q
 	case "EVENTCOUNTLIMIT":
 		q.EventCount = &l.Count
@@ -94,7 +94,9 @@ func toLimit(in *limit) (apim.Limit, error) {
 		n = q.EventCount
 	default:
 		n = q.DataAmount
-		out.DataUnit = q.DataUnit
+		if q.DataUnit != nil {
+			out.DataUnit = *q.DataUnit
+		}
 	}
 	if n == nil {
 		return out, fault.BadRequest.Withf("The %s object has no amount", member)

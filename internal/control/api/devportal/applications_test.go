@@ -65,6 +65,20 @@ func TestApplications(t *testing.T) {
 	if err != nil || app.ResetAt["alice"].IsZero() {
 		t.Errorf("reset left no trace: %v %v", app, err)
 	}
+	// Whatever the caller calls the user, every name a gateway counts them by is reset.
+	for _, name := range []string{"bob@carbon.super", "BOB"} {
+		id := w.app("alice", "reset of "+name)
+		w.call("alice", 200, "POST", "/applications/"+id+"/reset-throttle-policy", `{"userName":"`+name+`"}`)
+		app, err := w.db.Applications.Get(t.Context(), apim.In(apim.SuperTenant), apim.AppID(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, counted := range []string{"bob", "bob@carbon.super", "id-bob", "id-bob@carbon.super"} {
+			if app.ResetAt[counted].IsZero() {
+				t.Errorf("reset of %s does not reach %s: %v", name, counted, app.ResetAt)
+			}
+		}
+	}
 }
 
 func TestKeys(t *testing.T) {

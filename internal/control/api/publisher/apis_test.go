@@ -2,6 +2,7 @@ package publisher_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -57,37 +58,38 @@ func TestCreateRefuses(t *testing.T) {
 		status int
 		code   float64
 	}{
-		"same name":                 {pizza("Pizza", "/other", "1.0", nil), 409, 900250},
-		"same name in another case": {pizza("PIZZA", "/other", "2.0", nil), 409, 900250},
-		"same context and version":  {pizza("Other", "/pizza", "1.0", nil), 409, 900251},
-		"same context, other name":  {pizza("Other", "/pizza", "2.0", nil), 409, 900251},
-		"other context, same name":  {pizza("Pizza", "/other", "2.0", nil), 400, 900346},
-		"root context":              {pizza("X", "/", "1", nil), 400, 900346},
-		"backtick":                  {pizza("X", "/a`b", "1", nil), 400, 900346},
-		"version inside a segment":  {pizza("X", "/foo{version}", "1", nil), 400, 900346},
-		"traversal":                 {pizza("X", "/a/../b", "1", nil), 400, 900346},
-		"name missing":              {map[string]any{"context": "/x", "version": "1"}, 400, 400},
-		"name with a slash":         {pizza("a/b", "/x", "1", nil), 400, 400},
-		"name too long":             {pizza(strings.Repeat("n", 61), "/x", "1", nil), 400, 400},
-		"blank in version":          {pizza("X", "/x", "1 0", nil), 400, 400},
-		"name of a wrong type":      {`{"name":5,"context":"/x","version":"1"}`, 400, 400},
-		"tags of a wrong type":      {pizza("X", "/x", "1", map[string]any{"tags": "a"}), 400, 400},
-		"operations wrong inside":   {pizza("X", "/x", "1", map[string]any{"operations": []any{5}}), 400, 400},
-		"not JSON":                  {`{"name":`, 400, 400},
-		"an array":                  {`[]`, 400, 400},
-		"nothing":                   {``, 400, 400},
-		"deep":                      {`{"endpointConfig":` + strings.Repeat(`{"a":`, 500) + `1` + strings.Repeat(`}`, 501), 400, 400},
-		"unknown plan":              {pizza("X", "/x", "1", map[string]any{"policies": []string{"Nope"}}), 400, 900305},
-		"unknown operation policy":  {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "GET", "throttlingPolicy": "Nope"}}}), 400, 900305},
-		"operation twice":           {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "GET"}, map[string]any{"target": "/a", "verb": "get"}}}), 400, 400},
-		"unknown verb":              {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "EAT"}}}), 400, 400},
-		"unknown role":              {pizza("X", "/x", "1", map[string]any{"visibility": "RESTRICTED", "visibleRoles": []string{"nope"}}), 400, 900610},
-		"restricted to nobody":      {pizza("X", "/x", "1", map[string]any{"accessControl": "RESTRICTED"}), 400, 900610},
-		"unknown type":              {pizza("X", "/x", "1", map[string]any{"type": "FOO"}), 400, 900327},
-		"ASYNC of one's own":        {pizza("X", "/x", "1", map[string]any{"type": "ASYNC"}), 400, 400},
-		"odd endpoint":              {pizza("X", "/x", "1", map[string]any{"endpointConfig": map[string]any{"production_endpoints": map[string]any{"url": "file:///etc/passwd"}}}), 400, 900346},
-		"endpoint that is a text":   {pizza("X", "/x", "1", map[string]any{"endpointConfig": "x"}), 400, 400},
-		"scope of nobody":           {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "GET", "scopes": []string{"s"}}}}), 400, 400},
+		"same name":                  {pizza("Pizza", "/other", "1.0", nil), 409, 900250},
+		"same name in another case":  {pizza("PIZZA", "/other", "2.0", nil), 409, 900250},
+		"same context and version":   {pizza("Other", "/pizza", "1.0", nil), 409, 900251},
+		"same context, other name":   {pizza("Other", "/pizza", "2.0", nil), 409, 900251},
+		"other context, same name":   {pizza("Pizza", "/other", "2.0", nil), 400, 900346},
+		"root context":               {pizza("X", "/", "1", nil), 400, 900346},
+		"backtick":                   {pizza("X", "/a`b", "1", nil), 400, 900346},
+		"version inside a segment":   {pizza("X", "/foo{version}", "1", nil), 400, 900346},
+		"traversal":                  {pizza("X", "/a/../b", "1", nil), 400, 900346},
+		"name missing":               {map[string]any{"context": "/x", "version": "1"}, 400, 400},
+		"name with a slash":          {pizza("a/b", "/x", "1", nil), 400, 400},
+		"name too long":              {pizza(strings.Repeat("n", 61), "/x", "1", nil), 400, 400},
+		"blank in version":           {pizza("X", "/x", "1 0", nil), 400, 400},
+		"name of a wrong type":       {`{"name":5,"context":"/x","version":"1"}`, 400, 400},
+		"tags of a wrong type":       {pizza("X", "/x", "1", map[string]any{"tags": "a"}), 400, 400},
+		"operations wrong inside":    {pizza("X", "/x", "1", map[string]any{"operations": []any{5}}), 400, 400},
+		"not JSON":                   {`{"name":`, 400, 400},
+		"an array":                   {`[]`, 400, 400},
+		"nothing":                    {``, 400, 400},
+		"deep":                       {`{"endpointConfig":` + strings.Repeat(`{"a":`, 500) + `1` + strings.Repeat(`}`, 501), 400, 400},
+		"unknown plan":               {pizza("X", "/x", "1", map[string]any{"policies": []string{"Nope"}}), 400, 900305},
+		"unknown operation policy":   {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "GET", "throttlingPolicy": "Nope"}}}), 400, 900305},
+		"operation twice":            {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "GET"}, map[string]any{"target": "/a", "verb": "get"}}}), 400, 400},
+		"unknown verb":               {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "EAT"}}}), 400, 400},
+		"unknown role":               {pizza("X", "/x", "1", map[string]any{"visibility": "RESTRICTED", "visibleRoles": []string{"nope"}}), 400, 900610},
+		"a role that cannot sign in": {pizza("X", "/x", "1", map[string]any{"visibility": "RESTRICTED", "visibleRoles": []string{"admin", "eaters"}}), 400, 900610},
+		"restricted to nobody":       {pizza("X", "/x", "1", map[string]any{"accessControl": "RESTRICTED"}), 400, 900610},
+		"unknown type":               {pizza("X", "/x", "1", map[string]any{"type": "FOO"}), 400, 900327},
+		"ASYNC of one's own":         {pizza("X", "/x", "1", map[string]any{"type": "ASYNC"}), 400, 400},
+		"odd endpoint":               {pizza("X", "/x", "1", map[string]any{"endpointConfig": map[string]any{"production_endpoints": map[string]any{"url": "file:///etc/passwd"}}}), 400, 900346},
+		"endpoint that is a text":    {pizza("X", "/x", "1", map[string]any{"endpointConfig": "x"}), 400, 400},
+		"scope of nobody":            {pizza("X", "/x", "1", map[string]any{"operations": []any{map[string]any{"target": "/a", "verb": "GET", "scopes": []string{"s"}}}}), 400, 400},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -235,7 +237,7 @@ func TestListAndSearch(t *testing.T) {
 		"subcontext:deep":                 "Gamma",
 		"type:HTTP version:2":             "Gamma",
 		`type:"APIProduct"`:               "",
-		"Al_ha 100":                      "Al_ha 100",
+		"Al_ha 100":                       "Al_ha 100",
 		"name:*lph*":                      "Alpha",
 		"context:'; DROP TABLE apis; --'": "",
 		`"unclosed`:                       "",
@@ -276,13 +278,47 @@ func TestAccessControlHides(t *testing.T) {
 	if got := w.as("creator", "GET", "/apis", nil); got.JSON["count"] != 0.0 {
 		t.Errorf("list: %s", got.Body)
 	}
+	w.do("POST", "/apis", pizza("Open", "/open", "1", nil), 201)
+	roles := actors["creator"].Roles
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := apim.WithActor(t.Context(), &apim.Actor{User: "system", Tenant: apim.SuperTenant, System: true})
+	must(w.db.Roles.Create(ctx, apim.In(apim.SuperTenant), &apim.Role{Meta: apim.Meta{Tenant: apim.SuperTenant}, Name: roles[0] + "s"}))
+	w.do("POST", "/apis", pizza("Almost", "/almost", "1", map[string]any{"accessControl": "RESTRICTED", "accessControlRoles": []string{roles[0] + "s"}}), 201)
+	mine := w.do("POST", "/apis", pizza("Mine", "/mine", "1", map[string]any{"accessControl": "RESTRICTED", "accessControlRoles": []string{"eaters", strings.ToUpper(roles[0])}}), 201)
+	list := func(query string) string {
+		t.Helper()
+		got := w.as("creator", "GET", "/apis?sortBy=apiName&sortOrder=asc"+query, nil)
+		var names []string
+		for _, v := range got.JSON["list"].([]any) {
+			names = append(names, v.(map[string]any)["name"].(string))
+		}
+		return fmt.Sprint(names, got.JSON["pagination"].(map[string]any)["total"])
+	}
+	for query, want := range map[string]string{"": "[Mine Open] 2", "&limit=1&offset=1": "[Open] 2", "&query=name:mine": "[Mine] 1", "&query=content:secret": "[] 0"} {
+		if got := list(query); got != want {
+			t.Errorf("list %s: %s, want %s", query, got, want)
+		}
+	}
+	w.do("PUT", "/apis/"+mine.id(), pizza("Mine", "/mine", "1", map[string]any{"accessControl": "RESTRICTED", "accessControlRoles": []string{"eaters"}}), 200)
+	if got := list(""); got != "[Open] 1" {
+		t.Errorf("after the role was taken off: %s", got)
+	}
 }
 
 func TestAuthorizationComesFirst(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct{ user, method, path, body string }{
-		{"", "GET", "/apis", ""}, {"forged", "GET", "/apis", ""}, {"nobody", "GET", "/apis", ""},
-		{"nobody", "POST", "/apis", "{broken"}, {"creator", "POST", "/scopes", `{}`}, {"", "GET", "/apis/x;y=z", ""},
+		{"", "GET", "/apis", ""},
+		{"forged", "GET", "/apis", ""},
+		{"nobody", "GET", "/apis", ""},
+		{"nobody", "POST", "/apis", "{broken"},
+		{"creator", "POST", "/scopes", `{}`},
+		{"", "GET", "/apis/x;y=z", ""},
 		{"admin", "GET", "/apis/x;y=<script>", ""},
 	} {
 		a := w.as(tt.user, tt.method, tt.path, tt.body)

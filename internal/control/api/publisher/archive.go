@@ -8,7 +8,6 @@ import (
 
 	"github.com/cardea-apim/cardea/internal/definition"
 	"github.com/cardea-apim/cardea/internal/fault"
-	"github.com/cardea-apim/cardea/internal/rest"
 )
 
 // maxEntries and maxRatio bound an uploaded archive.
@@ -41,8 +40,7 @@ func unzip(b []byte) ([]byte, error) {
 			return inflate(f)
 		}
 	}
-	p := rest.Pinned.ArchiveWithoutRoot
-	return nil, &p
+	return nil, &fault.ArchiveWithoutRoot
 }
 
 func inflate(f *zip.File) ([]byte, error) {

@@ -23,10 +23,20 @@ func (s *server) getSwagger(w http.ResponseWriter, r *http.Request) error {
 	return rest.Raw(w, http.StatusOK, ct, b)
 }
 
-// source takes the definition out of a form: a file, inline text or a URL.
+// source takes the definition out of a form and refuses one that is larger than
+// this installation takes.
 func (s *server) source(r *http.Request, f *rest.Form, inline string) ([]byte, error) {
+	b, err := s.sent(r, f, inline)
+	if err == nil && int64(len(b)) > s.pub.MaxDefinition {
+		return nil, fault.BodyTooLarge.Withf("The definition is larger than %d bytes", s.pub.MaxDefinition)
+	}
+	return b, err
+}
+
+// sent is the definition of a form: a file, inline text or a URL.
+func (s *server) sent(r *http.Request, f *rest.Form, inline string) ([]byte, error) {
 	if file := f.Files["file"]; file != nil && len(file.Data) > 0 {
-		if bytes.HasPrefix(file.Data, []byte("PK\x03\x04")) {
+		if isArchive(file.Data) {
 			return unzip(file.Data)
 		}
 		return file.Data, nil
@@ -44,7 +54,7 @@ func (s *server) source(r *http.Request, f *rest.Form, inline string) ([]byte, e
 }
 
 func (s *server) updateSwagger(w http.ResponseWriter, r *http.Request) error {
-	f, err := rest.ReadForm(r, definition.MaxSize+1<<20)
+	f, err := rest.ReadForm(r, s.pub.MaxDefinition+1<<20)
 	if err != nil {
 		return err
 	}
@@ -65,7 +75,7 @@ func (s *server) updateSwagger(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) importOpenAPI(w http.ResponseWriter, r *http.Request) error {
-	f, err := rest.ReadForm(r, definition.MaxSize+1<<20)
+	f, err := rest.ReadForm(r, s.pub.MaxDefinition+1<<20)
 	if err != nil {
 		return err
 	}
@@ -116,7 +126,7 @@ type verdictError struct {
 }
 
 func (s *server) validateOpenAPI(w http.ResponseWriter, r *http.Request) error {
-	f, err := rest.ReadForm(r, definition.MaxSize+1<<20)
+	f, err := rest.ReadForm(r, s.pub.MaxDefinition+1<<20)
 	if err != nil {
 		return err
 	}
@@ -145,4 +155,9 @@ func (s *server) validateOpenAPI(w http.ResponseWriter, r *http.Request) error {
 		v.Content = &c
 	}
 	return rest.JSON(w, http.StatusOK, v)
+}
+
+// isArchive recognises a zip archive, also one without entries.
+func isArchive(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("PK\x03\x04")) || bytes.HasPrefix(b, []byte("PK\x05\x06"))
 }

@@ -1,10 +1,10 @@
 package publisher
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/control/publish"
@@ -30,26 +30,26 @@ type transitionDTO struct {
 	Target string `json:"targetState"`
 }
 
-// title is a state as the lifecycle resources spell it: Published.
-func title(st apim.State) string {
-	s := string(st)
-	if s == "" {
-		return ""
-	}
-	return s[:1] + strings.ToLower(s[1:])
-}
+func title(st apim.State) string { return publish.Title(st) }
 
-func stateOf(a *apim.API) stateDTO {
-	d := stateDTO{State: title(a.State), CheckItems: []checkItemDTO{}, Transitions: []transitionDTO{}}
-	for _, n := range publish.CheckItems(a.State) {
+func (s *server) stateOf(ctx context.Context, a *apim.API) (stateDTO, error) {
+	p, err := s.pub.Lifecycle(ctx, a.Tenant, a.State)
+	if err != nil {
+		return stateDTO{}, err
+	}
+	d := stateDTO{State: p.Name, CheckItems: []checkItemDTO{}, Transitions: []transitionDTO{}}
+	if d.State == "" {
+		d.State = title(a.State)
+	}
+	for _, n := range p.Items {
 		d.CheckItems = append(d.CheckItems, checkItemDTO{Name: n, Required: []string{}})
 	}
-	for _, e := range publish.Events(a.State) {
+	for _, e := range p.Events {
 		if !e.Hidden {
 			d.Transitions = append(d.Transitions, transitionDTO{e.Name, title(e.Target)})
 		}
 	}
-	return d
+	return d, nil
 }
 
 func (s *server) lifecycleState(w http.ResponseWriter, r *http.Request) error {
@@ -57,8 +57,12 @@ func (s *server) lifecycleState(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	st, err := s.stateOf(r.Context(), a)
+	if err != nil {
+		return err
+	}
 	rest.SetTag(w, tag(a))
-	return rest.JSON(w, http.StatusOK, stateOf(a))
+	return rest.JSON(w, http.StatusOK, st)
 }
 
 func (s *server) lifecycleHistory(w http.ResponseWriter, r *http.Request) error {
@@ -93,6 +97,10 @@ func (s *server) changeLifecycle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	st, err := s.stateOf(r.Context(), a)
+	if err != nil {
+		return err
+	}
 	payload, err := json.Marshal(map[string]string{"Additional Details": ""})
 	if err != nil {
 		return err
@@ -102,7 +110,7 @@ func (s *server) changeLifecycle(w http.ResponseWriter, r *http.Request) error {
 		Status  string   `json:"workflowStatus"`
 		Payload string   `json:"jsonPayload"`
 		State   stateDTO `json:"lifecycleState"`
-	}{"APPROVED", string(payload), stateOf(a)})
+	}{"APPROVED", string(payload), st})
 }
 
 // deletePendingTasks has nothing to withdraw: changes of state need no

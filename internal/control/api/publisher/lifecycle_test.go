@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/cardea-apim/cardea/internal/apim"
 )
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
@@ -46,6 +48,20 @@ func TestLifecycle(t *testing.T) {
 	w.do("POST", "/apis/change-lifecycle?apiId="+a.id(), nil, 400)
 	w.do("POST", "/apis/change-lifecycle?action=Publish&lifecycleChecklist=x&apiId="+a.id(), nil, 400)
 	w.do("DELETE", "/apis/"+a.id()+"/lifecycle-state/pending-tasks", nil, 200)
+}
+
+func TestTenantsOwnLifecycle(t *testing.T) {
+	w := newWorld(t)
+	conf := `{"LifeCycle":{"States":[{"State":"Created","CheckItems":["Ask legal"],"Transitions":[{"Event":"Promote","Target":"Promoted"}]},{"State":"Promoted","Transitions":[{"Event":"Publish","Target":"Published"}]}]}}`
+	ctx := apim.WithActor(t.Context(), actors["admin"])
+	if err := w.db.TenantConfs.Create(ctx, apim.In(apim.SuperTenant), &apim.TenantConf{Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: apim.SuperTenant, JSON: conf}); err != nil {
+		t.Fatal(err)
+	}
+	a := w.do("POST", "/apis", pizza("Pizza", "/pizza", "1.0", nil), 201)
+	w.do("POST", "/apis/change-lifecycle?action=Deprecate&apiId="+a.id(), nil, 400)
+	if b := w.as("admin", "POST", "/apis/change-lifecycle?action=Promote&apiId="+a.id(), nil); b.Status != 200 || !strings.Contains(string(b.Body), `"state":"Promoted"`) || !strings.Contains(string(b.Body), `"event":"Publish"`) {
+		t.Errorf("promote: %d %s", b.Status, b.Body)
+	}
 }
 
 func TestSubscriptionlessAfterPublish(t *testing.T) {

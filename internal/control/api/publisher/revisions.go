@@ -45,7 +45,7 @@ func (s *server) deployment(ctx context.Context, d *apim.Deployment) deploymentD
 		OnDevportal: d.OnDevportal, Deployed: millis(d.DeployedAt), Success: optional(millis(d.DeployedAt)),
 	}
 	if s.Gateways != nil {
-		w.Live, w.Failed = s.Gateways(ctx, d.Environment)
+		w.Live, w.Failed = s.Gateways(ctx, d.Environment, d.API)
 		w.DeployedOn = w.Live - w.Failed
 	}
 	return w

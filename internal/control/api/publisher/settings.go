@@ -40,7 +40,7 @@ type environmentDTO struct {
 func environment(e *apim.Environment) environmentDTO {
 	d := environmentDTO{
 		ID: e.ID, Name: e.Name, DisplayName: e.DisplayName, Type: e.Type, Provider: e.Provider, GatewayType: e.GatewayType,
-		ShowInConsole: true, VHosts: []vhostDTO{}, EndpointURIs: []json.RawMessage{}, AdditionalProperties: []json.RawMessage{},
+		ShowInConsole: !e.NoConsole, VHosts: []vhostDTO{}, EndpointURIs: []json.RawMessage{}, AdditionalProperties: []json.RawMessage{},
 	}
 	if d.DisplayName == "" {
 		d.DisplayName = e.Name
@@ -78,7 +78,7 @@ func (s *server) getSettings(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return rest.JSON(w, http.StatusOK, map[string]any{
-		"devportalUrl": s.DevportalURL, "environment": list, "gatewayTypes": []string{"Regular"},
+		"devportalUrl": s.DevportalURL, "environment": list, "gatewayTypes": s.GatewayTypes,
 		"scopes": scopesOfDocument(), "monetizationAttributes": []any{}, "subscriberContactAttributes": map[string]any{
 			"recipientDelimiter": ";", "recipientType": "TO",
 		},
@@ -96,12 +96,12 @@ func (s *server) getSettings(w http.ResponseWriter, r *http.Request) error {
 func (s *server) customProperties(r *http.Request) json.RawMessage {
 	doc, err := s.pub.TenantConf(r.Context())
 	var v struct {
-		CustomProperties json.RawMessage
+		PropertyConfigurations json.RawMessage
 	}
-	if err != nil || json.Unmarshal([]byte(doc), &v) != nil || len(v.CustomProperties) == 0 {
+	if err != nil || json.Unmarshal([]byte(doc), &v) != nil || len(v.PropertyConfigurations) == 0 {
 		return json.RawMessage("[]")
 	}
-	return v.CustomProperties
+	return v.PropertyConfigurations
 }
 
 // scopesOfDocument are the scopes our document uses, which the portal asks for.

@@ -24,10 +24,12 @@ type Options struct {
 	Receipts     rest.Receipts
 	// Gateways tells how many gateways hold a live lease for an environment, for
 	// answers that have no receipt of their own; nil counts none.
-	Gateways func(ctx context.Context, environment string) (live, failed int)
+	Gateways func(ctx context.Context, environment string, api apim.APIID) (live, failed int)
 	// InternalKey makes a key to try an API with; nil refuses.
 	InternalKey  func(ctx context.Context, api *apim.API) (key string, validity time.Duration, err error)
 	DevportalURL string
+	// GatewayTypes are the kinds of gateways the settings offer; nil: Regular.
+	GatewayTypes []string
 	Log          *slog.Logger
 }
 
@@ -38,6 +40,9 @@ type server struct {
 
 // New makes the handler, Base included.
 func New(o Options) (http.Handler, error) {
+	if o.GatewayTypes == nil {
+		o.GatewayTypes = []string{"Regular"}
+	}
 	s := &server{Options: o, pub: o.Service}
 	return rest.NewSurface(rest.Options{
 		Doc: openapi.Publisher, Base: Base, Handlers: s.handlers(),

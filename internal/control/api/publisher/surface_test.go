@@ -72,15 +72,23 @@ func newWorld(t *testing.T) *world {
 	for _, tn := range []apim.TenantID{apim.SuperTenant, "t.com"} {
 		sc, m := apim.In(tn), apim.Meta{Tenant: tn}
 		for _, n := range []string{"admin", "Internal/creator", "eaters"} {
-			must(db.Roles.Create(ctx, sc, &apim.Role{Meta: m, Name: n}))
+			r := &apim.Role{Meta: m, Name: n}
+			if n == "admin" {
+				r.Permissions = []string{"/permission"}
+			}
+			must(db.Roles.Create(ctx, sc, r))
 		}
 		for _, n := range []string{"Unlimited", "Gold", "Silver", "DefaultSubscriptionless"} {
-			must(db.Policies.Create(ctx, sc, &apim.ThrottlePolicy{Meta: m, Level: apim.SubLevel, Name: n, StopOnQuota: true, BillingPlan: "FREE",
-				Limit: apim.Limit{Type: "REQUESTCOUNTLIMIT", Count: 5000, TimeUnit: "min", UnitTime: 1}}))
+			must(db.Policies.Create(ctx, sc, &apim.ThrottlePolicy{
+				Meta: m, Level: apim.SubLevel, Name: n, StopOnQuota: true, BillingPlan: "FREE",
+				Limit: apim.Limit{Type: "REQUESTCOUNTLIMIT", Count: 5000, TimeUnit: "min", UnitTime: 1},
+			}))
 		}
 		must(db.Policies.Create(ctx, sc, &apim.ThrottlePolicy{Meta: m, Level: apim.SubLevel, Name: "Unauthenticated", Hidden: true}))
-		must(db.Policies.Create(ctx, sc, &apim.ThrottlePolicy{Meta: m, Level: apim.SubLevel, Name: "AsyncGold",
-			Limit: apim.Limit{Type: "EVENTCOUNTLIMIT", Count: 50000, TimeUnit: "days", UnitTime: 1}}))
+		must(db.Policies.Create(ctx, sc, &apim.ThrottlePolicy{
+			Meta: m, Level: apim.SubLevel, Name: "AsyncGold",
+			Limit: apim.Limit{Type: "EVENTCOUNTLIMIT", Count: 50000, TimeUnit: "days", UnitTime: 1},
+		}))
 		for _, n := range []string{"Unlimited", "10KPerMin"} {
 			must(db.Policies.Create(ctx, sc, &apim.ThrottlePolicy{Meta: m, Level: apim.APILevel, Name: n}))
 		}
