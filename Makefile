@@ -16,7 +16,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 FUZZTIME ?= 5s
 
-.PHONY: help setup run build test test-long test-go fuzz bench lint fmt licences clean
+.PHONY: help setup run build test test-long test-go real-input fuzz bench lint fmt licences clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,31 +30,37 @@ run: build ## build and serve the demo on the standard ports, with its home in .
 build: ## build bin/cardea
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cardea ./cmd/cardea
 
-test: setup lint test-go fuzz ## everything that must pass before a change goes in
+test: setup lint build test-go fuzz ## everything that must pass before a change goes in
 
-test-go:
-	@go test ./...
+test-go: export CARDEA_BINARY := $(CURDIR)/bin/cardea
+test-go: export CARDEA_TEST_REQUIRE_POSTGRES := 1
+test-go: real-input
+	@go test -timeout 20m ./...
+
+real-input: # public documents for the tests and the benchmark, fetched once
+	@scripts/real-input.sh $(CACHE)/real
 
 fuzz: ## run each fuzz target for a moment (FUZZTIME=5s)
 	@.ci/fuzz $(FUZZTIME)
 
-test-long: setup ## longer fuzzing, the race detector and the slow tests
+test-long: export CARDEA_TEST_REQUIRE_POSTGRES := 1
+test-long: setup real-input ## longer fuzzing, the race detector and the slow tests
 	@CGO_ENABLED=1 go test -race -timeout 60m ./...
-	@CARDEA_LONG=1 go test -timeout 120m ./...
+	@CARDEA_LONG=1 go test -timeout 120m ./internal/http1/... ./internal/e2e
 	@.ci/fuzz 60s
 
-bench: build ## measure, print a table and keep it in bench/RESULTS.md
+bench: build real-input ## measure, print a table and keep it in bench/RESULTS.md
 	@go test -run '^$$' -bench . -benchmem ./internal/...
-	@if [ -d bench ]; then CARDEA_BINARY=$(CURDIR)/bin/cardea go run ./bench; fi
+	@CARDEA_BINARY=$(CURDIR)/bin/cardea go run ./bench
 
 lint: $(BIN)/staticcheck-$(STATICCHECK_VERSION) $(BIN)/gofumpt-$(GOFUMPT_VERSION) ## formatting, vet and static checks
-	@out=$$($(BIN)/gofumpt-$(GOFUMPT_VERSION) -l cmd internal $(wildcard bench openapi)); \
+	@out=$$($(BIN)/gofumpt-$(GOFUMPT_VERSION) -l cmd internal bench docs openapi); \
 	  if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
 	@go vet ./...
 	@$(BIN)/staticcheck-$(STATICCHECK_VERSION) ./...
 
 fmt: $(BIN)/gofumpt-$(GOFUMPT_VERSION) ## format the code
-	@$(BIN)/gofumpt-$(GOFUMPT_VERSION) -w cmd internal $(wildcard bench openapi)
+	@$(BIN)/gofumpt-$(GOFUMPT_VERSION) -w cmd internal bench docs openapi
 
 $(BIN)/staticcheck-$(STATICCHECK_VERSION):
 	@mkdir -p $(BIN)

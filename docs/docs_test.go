@@ -134,6 +134,41 @@ func TestErrorGuideNamesEveryCode(t *testing.T) {
 	}
 }
 
+var (
+	ruleRow  = regexp.MustCompile(`(?m)^\t"([a-z-]+)":\s+"`)
+	ruleUsed = regexp.MustCompile(`exchange\.Refuse\(.*?\), "([a-z-]+)"|(?:bad|forbidden)\("([a-z-]+)"`)
+)
+
+// Every rule that explains a refusal is in the guide, and every refusal of the
+// gateway has a rule that is explained.
+func TestErrorGuideNamesEveryRule(t *testing.T) {
+	t.Parallel()
+	guide := text(t, "docs", "guides", "gateway-errors.md")
+	known := map[string]bool{}
+	for _, m := range ruleRow.FindAllStringSubmatch(text(t, "internal", "analytics", "meaning.go"), -1) {
+		known[m[1]] = true
+		if !strings.Contains(guide, "| `"+m[1]+"` |") {
+			t.Errorf("docs/guides/gateway-errors.md does not explain the rule %s", m[1])
+		}
+	}
+	used := 0
+	ok(t, filepath.WalkDir(filepath.Join(root, "internal", "gateway"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, m := range ruleUsed.FindAllStringSubmatch(string(must[[]byte](t)(os.ReadFile(path))), -1) {
+			used++
+			if !known[m[1]+m[2]] {
+				t.Errorf("%s refuses by the rule %s, which internal/analytics/meaning.go does not explain", path, m[1]+m[2])
+			}
+		}
+		return nil
+	}))
+	if len(known) < 40 || used < 15 {
+		t.Errorf("only %d rules and %d refusals were found", len(known), used)
+	}
+}
+
 var quoted = regexp.MustCompile("`((?:internal|cmd|openapi|deploy|bench|docs)[a-z0-9/_.-]*)`")
 
 // The map names every package folder, and nothing that is not there.

@@ -25,6 +25,9 @@ import (
 //go:embed schema.sql
 var schema string
 
+// queryConns are the connections that questions are answered on.
+const queryConns = 4
+
 // schemaVersion is the version of schema.sql that this binary writes.
 const schemaVersion = 1
 
@@ -127,7 +130,7 @@ func Open(dir string, o Options) (*DB, error) {
 	if err := d.migrate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open analytics %s: %w", path, err), d.write.Close())
 	}
-	if d.read, err = connect(path, 4, "query_only(1)", "busy_timeout(10000)", "cache_size(-8000)", "mmap_size(268435456)"); err != nil {
+	if d.read, err = connect(path, queryConns, "query_only(1)", "busy_timeout(10000)", "cache_size(-8000)", "mmap_size(268435456)"); err != nil {
 		return nil, errors.Join(err, d.write.Close())
 	}
 	go d.run()

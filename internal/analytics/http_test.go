@@ -68,8 +68,10 @@ func filled(t *testing.T) (*DB, string) {
 		{Time: noon, ID: "mine", Tenant: "t", API: "a", Application: "app", User: "alice", Client: "10.0.0.1", UserAgent: "curl", Status: 200},
 		{Time: noon, ID: "theirs", Tenant: "t", API: "a", Application: "other", User: "bob", Client: "10.0.0.2", Status: 200},
 	}
-	b.Decisions = []usage.Decision{{ID: id, Time: noon, Gateway: "gw", Status: 429, Code: 900803, Rule: "application-limit", Tenant: "t", API: "a", Application: "app",
-		Details: map[string]string{"limit": "50", "unit": "requests", "window": "1m0s", "policy": "50PerMin", "sub": "alice-internal-id"}}}
+	b.Decisions = []usage.Decision{{
+		ID: id, Time: noon, Gateway: "gw", Status: 429, Code: 900803, Rule: "application-limit", Tenant: "t", API: "a", Application: "app",
+		Details: map[string]string{"limit": "50", "unit": "requests", "window": "1m0s", "policy": "50PerMin", "sub": "alice-internal-id"},
+	}}
 	store(t, d, b)
 	return d, id
 }

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cardea-apim/cardea/internal/fault"
 )
@@ -195,25 +198,54 @@ func (q *Query) where() (string, []any) {
 func (d *DB) gather(ctx context.Context, q *Query, segs []segment, group string) (map[string]*tally, error) {
 	cond, args := q.where()
 	out := map[string]*tally{}
-	for _, s := range segs {
-		// CROSS JOIN: the roll-up is read once, in its order, whatever the planner
-		// thinks of grouping by a column of dim.
-		rows, err := d.read.QueryContext(ctx, `SELECT `+group+`, max(d.api), max(d.api_name), max(d.api_version), sum(t.n),
-			coalesce(sum(t.n) FILTER (WHERE d.status >= 400), 0), coalesce(sum(t.n) FILTER (WHERE d.code > 0 AND d.status >= 400), 0),
-			sum(t.bytes_in), sum(t.bytes_out), hist_sum(t.gateway), hist_sum(t.backend)
-			FROM `+s.table+` t CROSS JOIN dim d ON d.id = t.dim WHERE t.bucket >= ? AND t.bucket < ? AND `+cond+` GROUP BY 1`,
-			append([]any{s.lo, s.hi}, args...)...)
-		if err != nil {
-			return nil, fmt.Errorf("query analytics: %w", err)
-		}
-		if err := collect(rows, out); err != nil {
-			return nil, fmt.Errorf("query analytics: %w", err)
-		}
+	var mu sync.Mutex
+	names := "'', '', ''" // of what a group is of, where that is an API
+	if strings.Contains(group, "d.api") {
+		names = "max(d.api), max(d.api_name), max(d.api_version)"
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	for _, s := range pieces(segs) {
+		work.Go(func() error { return d.gatherOne(ctx, s, group, names, cond, args, &mu, out) })
+	}
+	if err := work.Wait(); err != nil {
+		return nil, fmt.Errorf("query analytics: %w", err)
 	}
 	return out, nil
 }
 
-func collect(rows *sql.Rows, out map[string]*tally) error {
+// pieces cuts long segments of minutes, so that all cores read.
+func pieces(segs []segment) []segment {
+	const least = 60 // minutes worth a query
+	var out []segment
+	for _, s := range segs {
+		n := min(int64(queryConns), (s.hi-s.lo)/60/least)
+		if s.table != tables[0] || n < 2 {
+			out = append(out, s)
+			continue
+		}
+		each := -floor(-(s.hi-s.lo)/n, 60)
+		for lo := s.lo; lo < s.hi; lo += each {
+			out = append(out, segment{s.table, lo, min(lo+each, s.hi)})
+		}
+	}
+	return out
+}
+
+func (d *DB) gatherOne(ctx context.Context, s segment, group, names, cond string, args []any, mu *sync.Mutex, out map[string]*tally) error {
+	// CROSS JOIN: the roll-up is read once, in its order, whatever the planner
+	// thinks of grouping by a column of dim.
+	rows, err := d.read.QueryContext(ctx, `SELECT `+group+`, `+names+`, sum(t.n),
+			coalesce(sum(t.n) FILTER (WHERE d.status >= 400), 0), coalesce(sum(t.n) FILTER (WHERE d.code > 0 AND d.status >= 400), 0),
+			sum(t.bytes_in), sum(t.bytes_out), hist_sum(t.gateway), hist_sum(t.backend)
+			FROM `+s.table+` t CROSS JOIN dim d ON d.id = t.dim WHERE t.bucket >= ? AND t.bucket < ? AND `+cond+` GROUP BY 1`,
+		append([]any{s.lo, s.hi}, args...)...)
+	if err != nil {
+		return err
+	}
+	return collect(rows, mu, out)
+}
+
+func collect(rows *sql.Rows, mu *sync.Mutex, out map[string]*tally) error {
 	defer rows.Close()
 	for rows.Next() {
 		var key, api, name, version string
@@ -222,21 +254,30 @@ func collect(rows *sql.Rows, out map[string]*tally) error {
 		if err := rows.Scan(&key, &api, &name, &version, &n, &errs, &refused, &in, &sent, &gateway, &backend); err != nil {
 			return err
 		}
-		t := out[key]
-		if t == nil {
-			t = &tally{api: api, name: name, version: version}
-			out[key] = t
-		}
-		t.n, t.errors, t.refused = plus(t.n, uint64(n)), plus(t.errors, uint64(errs)), plus(t.refused, uint64(refused))
-		t.in, t.out = plus(t.in, uint64(in)), plus(t.out, uint64(sent))
-		if err := t.gateway.merge(gateway); err != nil {
-			return err
-		}
-		if err := t.backend.merge(backend); err != nil {
+		if err := add(mu, out, key, api, name, version, func(t *tally) error {
+			t.n, t.errors, t.refused = plus(t.n, uint64(n)), plus(t.errors, uint64(errs)), plus(t.refused, uint64(refused))
+			t.in, t.out = plus(t.in, uint64(in)), plus(t.out, uint64(sent))
+			if err := t.gateway.merge(gateway); err != nil {
+				return err
+			}
+			return t.backend.merge(backend)
+		}); err != nil {
 			return err
 		}
 	}
 	return rows.Err()
+}
+
+// add changes the tally of a key, which several readers may hold parts of.
+func add(mu *sync.Mutex, out map[string]*tally, key, api, name, version string, fn func(*tally) error) error {
+	mu.Lock()
+	defer mu.Unlock()
+	t := out[key]
+	if t == nil {
+		t = &tally{api: api, name: name, version: version}
+		out[key] = t
+	}
+	return fn(t)
 }
 
 // Totals adds up a selection.

@@ -46,6 +46,7 @@ func (a *App) wireOwn(context.Context) error {
 	a.own("POST "+ownBase+"/nodes/tokens", a.makeJoinToken)
 	a.own("GET "+ownBase+"/receipts/{version}", a.receipt)
 	a.own("GET "+ownBase+"/info", a.info)
+	a.own("POST "+ownBase+"/signing-keys", a.rotateKey)
 	a.mountUsers()
 	a.mountTenants()
 	a.mountAnalytics()
@@ -128,6 +129,17 @@ func (a *App) info(w http.ResponseWriter, _ *http.Request) error {
 		"version": a.o.Version, "node": a.name, "roles": a.cfg.Roles, "database": a.db.Engine(),
 		"gateway": a.cfg.GatewayURL(), "startedAt": a.started.UTC(),
 	})
+}
+
+// rotateKey makes a new signing key. Gateways know it at once; tokens carry it
+// once every verifier elsewhere has had the time to fetch it.
+func (a *App) rotateKey(w http.ResponseWriter, r *http.Request) error {
+	id, err := a.people.keys.RotateKey(r.Context())
+	if err != nil {
+		return err
+	}
+	a.log.InfoContext(r.Context(), "signing key made", "kid", id)
+	return rest.JSON(w, http.StatusCreated, map[string]any{"kid": id})
 }
 
 type joinTokenRequest struct {

@@ -85,7 +85,11 @@ var errSlowBody = errors.New("the body came too slowly")
 // slowly the answer may be read.
 func (p pace) paced(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &pacedBody{ReadCloser: r.Body, rc: http.NewResponseController(w), in: p.open()}
+		b := &pacedBody{ReadCloser: r.Body, rc: http.NewResponseController(w), in: p.open()}
+		// Armed at once: a handler may answer without reading, and the server
+		// then drains the body itself before it sends that answer.
+		b.arm(time.Now())
+		r.Body = b
 	}
 	if r.ProtoMajor < 2 {
 		return w
@@ -102,17 +106,23 @@ type pacedBody struct {
 	set   bool
 }
 
+func (b *pacedBody) arm(now time.Time) {
+	b.armed, b.set = now, b.rc.SetReadDeadline(b.in.deadline(now, 0)) == nil
+}
+
 // Read reads, or fails when the peer is slower than the floor.
 func (b *pacedBody) Read(p []byte) (int, error) {
 	start := time.Now()
 	// A deadline set a moment ago is at most that moment too strict.
 	if !b.set || start.Sub(b.armed) > b.in.grace/10 {
-		b.armed, b.set = start, b.rc.SetReadDeadline(b.in.deadline(start, 0)) == nil
+		b.arm(start)
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.in.settle(time.Since(start), n)
-	if err != nil && b.set {
-		// Left alone it would end the request while its answer is being made.
+	if err != nil && b.set && !errors.Is(err, os.ErrDeadlineExceeded) {
+		// Left alone it would end the request while its answer is being made. One
+		// that has passed stays: the server drains the rest of a body before it
+		// answers, and would wait for ever for what does not come.
 		_ = b.rc.SetReadDeadline(time.Time{})
 		b.set = false
 	}

@@ -145,7 +145,7 @@ enable_email_domain = true
 
 	t.Run("portals", func(t *testing.T) {
 		_, _, s := ask(t, a, "GET", "/api/am/publisher/v4/settings", "", "")
-		if got := fmt.Sprint(s["gatewayTypes"], s["devportalUrl"], s["defaultAdvancePolicy"]); got != "[Regular AWS] https://portal.example/devportal 10KPerMin" {
+		if got := fmt.Sprintf("%v %v %v", s["gatewayTypes"], s["devportalUrl"], s["defaultAdvancePolicy"]); got != "[Regular AWS] https://portal.example/devportal 10KPerMin" {
 			t.Error(got)
 		}
 		if _, _, apps := ask(t, a, "GET", "/api/am/devportal/v3/applications", "", ""); fmt.Sprint(apps["count"]) != "0" {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,6 +110,9 @@ func (f *serverFlags) connect(ctx context.Context, cmd *cobra.Command) (*client.
 		return nil, err
 	}
 	token, err := f.token(ctx, h, base)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("no server listens at %s: start one with cardea serve, or name another with --server", base)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -246,13 +246,17 @@ func nodesCommand() *cobra.Command {
 			if err := table(cmd.OutOrStdout(), rows); err != nil {
 				return err
 			}
-			warnings := []string{}
-			for _, s := range out.Warnings {
-				warnings = append(warnings, "warning: "+s)
-			}
+			var warnings []string
+			told := map[string]bool{} // a gateway in the control process says the same
 			for _, n := range out.Nodes {
 				for _, s := range n.Warnings {
+					told[s] = true
 					warnings = append(warnings, "warning: "+n.Name+": "+s)
+				}
+			}
+			for _, s := range out.Warnings {
+				if !told[s] {
+					warnings = append(warnings, "warning: "+s)
 				}
 			}
 			for _, s := range warnings {

@@ -50,7 +50,7 @@ func serveCommand(b Build, sys map[string]string) *cobra.Command {
 		Long: `Runs the server in the foreground until SIGTERM or Ctrl-C.
 
 Without a configuration everything runs in this process, reachable from this
-machine only: portals on https://localhost:9443, APIs on https://localhost:8243.
+machine only: management APIs on https://localhost:9443, APIs on https://localhost:8243.
 System properties of the original are given as -Dname=value.`,
 		Example: `  cardea serve --demo
   cardea serve --home /var/lib/cardea --config deployment.toml
@@ -84,7 +84,7 @@ System properties of the original are given as -Dname=value.`,
 	fl.StringVar(&roles, "roles", "", "parts to run: control, identity, gateway, traffic, analytics (default all)")
 	fl.StringVar(&listen, "listen", "", "addresses to listen on, separated by commas (default 127.0.0.1,::1)")
 	fl.StringVar(&join, "join", "", "one-time token by which this node joins others (see cardea token join)")
-	fl.StringVar(&control, "control", "", "URL of a control node to follow")
+	fl.StringVar(&control, "control", "", "URLs of the control nodes to follow, separated by commas")
 	fl.StringVar(&name, "name", "", "name of this node")
 	fl.BoolVar(&demo, "demo", false, "add a sample backend, its API, an application and a user to an empty home")
 	return cmd

@@ -218,7 +218,7 @@ func (p *Publication) fill() error {
 		p.Endpoint = d.server(p.Source)
 	}
 	if p.Endpoint == "" {
-		return errors.New("the document names no server: give --endpoint")
+		return errors.New("the document names no server by a full URL: give --endpoint")
 	}
 	if len(p.Plans) == 0 {
 		p.Plans = []string{"Unlimited"}

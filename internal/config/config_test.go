@@ -241,3 +241,54 @@ func FuzzLoad(f *testing.F) {
 		build(l, l.resolve())
 	})
 }
+
+func TestKeystores(t *testing.T) {
+	for name, tt := range map[string]struct {
+		toml string
+		ok   func(*Config) bool
+		warn string
+	}{
+		"PKCS12 of the TLS section": {"[keystore.tls]\nfile_name = \"own.p12\"\ntype = \"PKCS12\"\npassword = \"p\"\n", func(c *Config) bool {
+			k := c.Certificate.Keystore
+			return k.Type == "PKCS12" && k.Password.Reveal() == "p" && filepath.Base(k.File) == "own.p12" && c.Certificate.File == ""
+		}, ""},
+		"what TLS leaves out is that of primary": {"[keystore.primary]\nfile_name = \"own.p12\"\npassword = \"p\"\n[keystore.tls]\nalias = \"a\"\n", func(c *Config) bool {
+			k := c.Certificate.Keystore
+			return k.Type == "PKCS12" && k.Password.Reveal() == "p" && k.Alias == "a"
+		}, "tokens are not signed with it yet"},
+		"JKS in the original's folder": {"[keystore.tls]\nfile_name = \"own.jks\"\n", func(c *Config) bool {
+			return c.Certificate.Keystore.Type == "JKS"
+		}, ""},
+		"PEM": {"[keystore.tls]\nfile_name = \"own.pem\"\n", func(c *Config) bool {
+			return c.Certificate.Keystore.File == "" && c.Certificate.File == c.Certificate.KeyFile && c.Certificate.File != ""
+		}, ""},
+		"shipped trust store that is not there": {"[truststore]\nfile_name = \"client-truststore.jks\"\n", func(c *Config) bool {
+			return c.Truststore.File == ""
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := mustLoad(t, tt.toml, func(s *Source) {
+				dir := filepath.Join(s.Home, "repository/resources/security")
+				if err := os.MkdirAll(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range []string{filepath.Join(s.Home, "own.p12"), filepath.Join(s.Home, "own.pem"), filepath.Join(dir, "own.jks")} {
+					if err := os.WriteFile(f, nil, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			if !tt.ok(c) {
+				t.Errorf("%+v %+v", c.Certificate, c.Truststore)
+			}
+			if got := strings.Join(c.Warnings, "\n"); (got == "") != (tt.warn == "") || !strings.Contains(got, tt.warn) {
+				t.Errorf("warnings %q, want %q", got, tt.warn)
+			}
+		})
+	}
+	for _, bad := range []string{"[keystore.tls]\nfile_name = \"none.p12\"\n", "[truststore]\nfile_name = \"none.pem\"\n"} {
+		if _, err := load(t, bad); err == nil || !strings.Contains(err.Error(), "no such file none") {
+			t.Errorf("error = %v, want it to name the file", err)
+		}
+	}
+}

@@ -48,9 +48,12 @@ func (l *loader) vhost(v Values) (h VHost, any bool) {
 		def int
 		to  *int
 	}{
-		{"https_endpoint", 443, &h.HTTPS}, {"http_endpoint", 80, &h.HTTP},
-		{"wss_endpoint", 443, &h.WSS}, {"ws_endpoint", 80, &h.WS},
-		{"websub_event_receiver_https_endpoint", 443, &h.WebSubHTTPS}, {"websub_event_receiver_http_endpoint", 80, &h.WebSubHTTP},
+		{"https_endpoint", 443, &h.HTTPS},
+		{"http_endpoint", 80, &h.HTTP},
+		{"wss_endpoint", 443, &h.WSS},
+		{"ws_endpoint", 80, &h.WS},
+		{"websub_event_receiver_https_endpoint", 443, &h.WebSubHTTPS},
+		{"websub_event_receiver_http_endpoint", 80, &h.WebSubHTTP},
 	} {
 		raw := v.String(p.key, "")
 		if raw == "" {

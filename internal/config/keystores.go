@@ -26,6 +26,9 @@ func (l *loader) certificate(v Values) Certificate {
 	}
 	// A member that keystore.tls leaves out is that of keystore.primary.
 	get := func(k string) string { return v.String(section+"."+k, v.String("keystore.primary."+k, "")) }
+	if own := v.String("keystore.primary.file_name", ""); own != "" && l.resourceFile(own) != "" {
+		l.warnings = append(l.warnings, "keystore.primary: its key is shown to TLS clients, but tokens are not signed with it yet; they are signed with keys of our own, which /oauth2/jwks publishes")
+	}
 	key = section + ".file_name"
 	file := get("file_name")
 	if file == "" {

@@ -83,15 +83,19 @@ func samples() map[string]sample {
 		m["apim.gateway.environment."+k] = sample{env, k + " = \"http://e:7\"\n"}
 		m["apim.gateway.environment.virtual_host."+k] = sample{vhosts, k + " = \"http://v:7\"\n"}
 	}
-	for _, k := range []string{"transport.https.properties.protocols", "transport.https.sslHostConfig.properties.protocols",
-		"transport.passthru_https.listener.parameters.HttpsProtocols", "transport.http.listener.secured_protocols"} {
+	for _, k := range []string{
+		"transport.https.properties.protocols", "transport.https.sslHostConfig.properties.protocols",
+		"transport.passthru_https.listener.parameters.HttpsProtocols", "transport.http.listener.secured_protocols",
+	} {
 		m[k] = of(k, `"TLSv1.3"`)
 	}
 	for _, k := range []string{"transport.http.listener.verify_client", "transport.passthru_https.listener.parameters.SSLVerifyClient", "keystore.listener_profile.ssl_verify_client"} {
 		m[k] = of(k, `"require"`)
 	}
-	for _, k := range []string{"cardea.listen", "cardea.node.listen", "keystore.listener_profile.bind_address", "transport.http.listener.bind_address", "transport.http.listener.secured_bind_address",
-		"transport.passthru_http.listener.parameters.bind-address", "transport.passthru_https.listener.parameters.bind-address"} {
+	for _, k := range []string{
+		"cardea.listen", "cardea.node.listen", "keystore.listener_profile.bind_address", "transport.http.listener.bind_address", "transport.http.listener.secured_bind_address",
+		"transport.passthru_http.listener.parameters.bind-address", "transport.passthru_https.listener.parameters.bind-address",
+	} {
 		m[k] = of(k, `"192.0.2.1"`)
 	}
 	m["transport.passthru_https.sender.parameters.HostnameVerifier"] = of("transport.passthru_https.sender.parameters.HostnameVerifier", `"Strict"`)

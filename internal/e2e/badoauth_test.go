@@ -11,6 +11,7 @@ import (
 
 // TestBadOAuthRequestsAreRefused sends the token endpoints what no client should.
 func TestBadOAuthRequestsAreRefused(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	c := admin(t, p)
 	reg := must[*Answer](t)(send(dcr(t, c, `{"clientName":"bad_oauth","owner":"admin","grantType":"password client_credentials refresh_token","saasApp":true}`)))
@@ -113,6 +114,7 @@ func basicOf(user, password string) string {
 // TestGuessingIsSlowed: wrong passwords are delayed from the fifth on, for one
 // account and address, and the right one works again after the delay.
 func TestGuessingIsSlowed(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	try := func(user, password string) *Answer {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.Management()+Publisher+"/settings", nil)

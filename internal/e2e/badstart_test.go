@@ -17,6 +17,7 @@ import (
 // TestBadConfigurationStopsTheStart: every mistake is named with its line, the
 // exit code is not 0, nothing hangs and nothing is served.
 func TestBadConfigurationStopsTheStart(t *testing.T) {
+	t.Parallel()
 	bin := must[string](t)(Binary())
 	for name, conf := range map[string]string{
 		"not TOML":          "[server\nhostname = ",
@@ -86,6 +87,7 @@ func runConfig(t *testing.T, bin, conf string) (code int, out string, took time.
 // TestDefaultPasswordIsForLoopbackOnly: admin/admin ends when the listeners go
 // beyond this machine, also on a home that was made while they did not.
 func TestDefaultPasswordIsForLoopbackOnly(t *testing.T) {
+	t.Parallel()
 	for name, first := range map[string][]string{"first start": nil, "second start": {}} {
 		t.Run(name, func(t *testing.T) {
 			home := filepath.Join(t.TempDir(), "home")

@@ -1,18 +1,25 @@
 package e2e
 
 import (
+	"archive/zip"
 	"bytes"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cardea-apim/cardea/internal/fault"
 )
 
 // TestBadBodiesAreBounded sends uploads that never end or are made to cost.
 func TestBadBodiesAreBounded(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	c := admin(t, p)
 	const boundary = "part"
@@ -108,4 +115,88 @@ func TestBadBodiesAreBounded(t *testing.T) {
 	if rss := residentMB(t, p.Pid()); rss > 600 {
 		t.Errorf("the process holds %d MB after all this", rss)
 	}
+}
+
+// TestBadArchivesAreRefused sends archives that are made to cost or to lead out
+// of their folder, and addresses that are nobody's to fetch.
+func TestBadArchivesAreRefused(t *testing.T) {
+	t.Parallel()
+	p := node(t, Node{Args: []string{"--listen", "0.0.0.0"}}) // so loopback is no address to fetch from either
+	password := must[[]byte](t)(os.ReadFile(filepath.Join(p.Home, "admin-password")))
+	c := must[*Client](t)(Login(t.Context(), p.Management(), "admin", strings.TrimSpace(string(password))))
+	zeros := func(n int) io.Reader { return io.LimitReader(zero{}, int64(n)) }
+	one := func(name string, r io.Reader) map[string]io.Reader { return map[string]io.Reader{name: r} }
+	many := map[string]io.Reader{}
+	for i := range 20000 {
+		many["f"+strconv.Itoa(i)] = strings.NewReader("x")
+	}
+	archives := map[string]map[string]io.Reader{
+		"bomb":             one("api/swagger.json", zeros(512<<20)),
+		"bomb beside":      {"api/other.bin": zeros(256 << 20), "api/swagger.json": strings.NewReader("{}")},
+		"leads out":        one("../swagger.json", strings.NewReader(tinyDefinition)),
+		"absolute":         one("/etc/swagger.json", strings.NewReader(tinyDefinition)),
+		"many files":       many,
+		"no definition":    one("api/readme.txt", strings.NewReader("x")),
+		"not a definition": one("api/swagger.json", strings.NewReader("hello")),
+		"empty":            {},
+	}
+	for name, files := range archives {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			z := zip.NewWriter(&b)
+			for f, r := range files {
+				w, err := z.Create(f)
+				ok(t, err)
+				_, err = io.Copy(w, r)
+				ok(t, err)
+			}
+			ok(t, z.Close())
+			began := time.Now()
+			a := must[*Answer](t)(c.Upload(t.Context(), http.MethodPost, Publisher+"/apis/import-openapi", Part{Name: "file", File: "a.zip", Data: b.Bytes()},
+				Part{Name: "additionalProperties", Data: []byte(`{"name":"Zip","version":"1","context":"/zip","policies":["Unlimited"]}`)}))
+			if a.Status != http.StatusInternalServerError || !pinned(a, &fault.ArchiveWithoutRoot) {
+				expectProblem(t, a)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+	inside := NewBackend()
+	defer inside.Close()
+	port := inside.URL[strings.LastIndexByte(inside.URL, ':'):]
+	for _, address := range []string{
+		inside.URL, "http://localhost" + port, "http://[::ffff:127.0.0.1]" + port, "http://2130706433" + port, "http://0177.0.0.1" + port, "http://user:pass@127.0.0.1" + port,
+		"http://169.254.169.254/latest/meta-data/", "http://0.0.0.0" + port, "file:///etc/passwd", "gopher://127.0.0.1/", "http://", "", "\x00", strings.Repeat("a", 70000),
+	} {
+		for _, path := range []string{"/apis/import-openapi", "/apis/validate-openapi"} {
+			a := must[*Answer](t)(c.Upload(t.Context(), http.MethodPost, Publisher+path, Part{Name: "url", Data: []byte(address)}, Part{Name: "additionalProperties", Data: []byte(`{"name":"U","version":"1","context":"/u"}`)}))
+			if a.Status == http.StatusOK && bytes.Contains(a.Body, []byte(`"isValid":false`)) {
+				continue
+			}
+			expectProblem(t, a)
+		}
+	}
+	if n := inside.Hits.Load(); n != 0 {
+		t.Errorf("%d fetches reached loopback", n)
+	}
+	if rss := residentMB(t, p.Pid()); rss > 400 {
+		t.Errorf("the process holds %d MB after all this", rss)
+	}
+}
+
+type zero struct{}
+
+func (zero) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// pinned reports whether an answer is this row of the table of pinned answers.
+func pinned(a *Answer, row *fault.Error) bool {
+	var body struct {
+		Code                 int
+		Message, Description string
+	}
+	return a.JSON(&body) == nil && body.Code == row.Code && body.Message == row.Msg && strings.HasPrefix(body.Description, row.Detail)
 }

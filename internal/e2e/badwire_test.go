@@ -29,7 +29,7 @@ func raw(t *testing.T, base, head string) (answers []*Answer, closed bool) {
 	}
 	ok(t, err)
 	defer c.Close()
-	ok(t, c.SetDeadline(time.Now().Add(15*time.Second)))
+	ok(t, c.SetDeadline(time.Now().Add(18*time.Second)))
 	go func() { _, _ = io.WriteString(c, head) }() // the server may close before it has read all
 	r := bufio.NewReader(c)
 	for {
@@ -50,6 +50,16 @@ func raw(t *testing.T, base, head string) (answers []*Answer, closed bool) {
 	}
 }
 
+func pick(path, api, management string) string {
+	if strings.HasPrefix(path, Admin) {
+		return "nobody" // answered before the body is looked at
+	}
+	if strings.HasPrefix(path, "/wire") {
+		return api
+	}
+	return management
+}
+
 func statuses(list []*Answer) (out []int) {
 	for _, a := range list {
 		out = append(out, a.Status)
@@ -61,6 +71,7 @@ func statuses(list []*Answer) (out []int) {
 // net/http lets through is listed by name, with what becomes of it, and is in
 // docs/decisions/011-engine-limits.md: the list may only become shorter.
 func TestBadHeadsAreRefused(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	c := admin(t, p)
 	backend := NewBackend()
@@ -233,6 +244,26 @@ func TestBadHeadsAreRefused(t *testing.T) {
 		ok(t, conn.SetReadDeadline(time.Now().Add(14*time.Second)))
 		if _, err := io.ReadAll(conn); err != nil {
 			t.Errorf("the connection is still open after 14 s: %v", err)
+		}
+	})
+
+	t.Run("body that does not come", func(t *testing.T) {
+		for _, base := range []string{p.Gateway() + "/wire/1.0.0/b/1", p.Management() + Publisher + "/apis", p.Management() + "/oauth2/token", p.Management() + "/healthz", p.Management() + Admin + "/environments"} {
+			t.Run(base[strings.LastIndexByte(base, ':'):], func(t *testing.T) {
+				t.Parallel()
+				u, err := url.Parse(base)
+				ok(t, err)
+				began := time.Now()
+				got, closed := raw(t, base, "POST "+u.Path+" HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+pick(u.Path, token, c.Token)+"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n")
+				if took := time.Since(began); took > 20*time.Second || len(got) == 0 && !closed {
+					t.Errorf("still waiting after %v: %v", took, statuses(got))
+				}
+				for _, a := range got {
+					if a.Status < 400 || a.Status == http.StatusInternalServerError {
+						t.Errorf("status %d: %.200s", a.Status, a.Body)
+					}
+				}
+			})
 		}
 	})
 

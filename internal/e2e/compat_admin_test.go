@@ -27,6 +27,7 @@ func compatAdmin(t *testing.T, w *world) {
 		{name: "delete again", do: "DELETE $adm/throttling/policies/application/$seven", status: 404},
 		{name: "read what is gone", do: "GET $adm/throttling/policies/application/$seven", status: 404},
 		{name: "business plan with its defaults", do: "POST $adm/throttling/policies/subscription", body: `{"policyName":"Plan7","displayName":"Plan7",` + count + `}`, status: 201, want: want{"stopOnQuotaReach": true, "billingPlan": "FREE", "rateLimitCount": -1, "rateLimitTimeUnit": "NA"}, save: save{"plan7": "policyId"}},
+		{name: "bytes, with a unit that says nothing", do: "PUT $adm/throttling/policies/subscription/$plan7", body: `{"policyName":"Plan7","defaultLimit":{"type":"BANDWIDTHLIMIT","bandwidth":{"timeUnit":"min","unitTime":1,"dataAmount":5,"dataUnit":""}}}`, status: 200, want: want{"defaultLimit.bandwidth.dataAmount": 5, "defaultLimit.bandwidth.dataUnit": ""}},
 		{name: "delete the plan", do: "DELETE $adm/throttling/policies/subscription/$plan7", status: 200},
 		{name: "type and object must match: the pinned 500", do: "POST $adm/throttling/policies/subscription", body: `{"policyName":"Bad","defaultLimit":{"type":"EVENTCOUNTLIMIT","requestCount":{"timeUnit":"min","unitTime":1,"requestCount":7}}}`, status: 500},
 		{name: "conditions", do: "POST $adm/throttling/policies/advanced", body: `{"policyName":"Cond",` + count + `,"conditionalGroups":[{"description":"g","conditions":[{"type":"IPCONDITION","invertCondition":false,"ipCondition":{"ipConditionType":"IPSPECIFIC","specificIP":"10.0.0.1"}}],"limit":{"type":"REQUESTCOUNTLIMIT","requestCount":{"timeUnit":"min","unitTime":1,"requestCount":1}}}]}`, status: 201, want: want{"conditionalGroups.0.conditions.0.type": "IPCONDITION", "conditionalGroups.0.limit.requestCount.requestCount": 1}, save: save{"cond": "policyId"}},
@@ -130,8 +131,10 @@ func compatTenants(t *testing.T, w *world) {
 	w.clients["tenant user"] = must[*Client](t)(Login(t.Context(), w.node.Management(), "sub@tenant1.com", "password"))
 	w.run(t, []fact{
 		{name: "the tenant's administrator is none of the platform", as: "tenant admin", do: "GET $own/users", status: 401},
-		{name: "an API of the tenant", as: "tenant admin", do: "POST $pub/apis", body: `{"name":"Pizza","context":"/pizza","version":"1.0.0","policies":["Unlimited"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}}}`, status: 201,
-			want: want{"context": "/t/tenant1.com/pizza", "provider": "admin@tenant1.com"}, save: save{"theirs": "id"}},
+		{
+			name: "an API of the tenant", as: "tenant admin", do: "POST $pub/apis", body: `{"name":"Pizza","context":"/pizza","version":"1.0.0","policies":["Unlimited"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}}}`, status: 201,
+			want: want{"context": "/t/tenant1.com/pizza", "provider": "admin@tenant1.com"}, save: save{"theirs": "id"},
+		},
 		{name: "it is theirs alone", do: "GET $pub/apis/$theirs", status: 404},
 		{name: "their list", as: "tenant admin", do: "GET $pub/apis", status: 200, want: want{"count": 1}},
 		{name: "their environments", as: "tenant admin", do: "GET $pub/settings", status: 200, want: want{"environment.0.name": "Default"}},

@@ -8,8 +8,10 @@ func compatDevportal(t *testing.T, w *world) {
 		{name: "settings", do: "GET $dev/settings", status: 200, want: want{"grantTypes": contains("client_credentials"), "IsAnonymousModeEnabled": true, "IsPasswordChangeEnabled": true, "apiGatewayEndpoint": present, "applicationSharingEnabled": false, "identityProvider.external": false}},
 		{name: "settings without a token", as: "anonymous", do: "GET $dev/settings", status: 200},
 		{name: "catalogue without a token", as: "anonymous", do: "GET $dev/apis", status: 200, want: want{"count": 1, "list.0.name": "Menu", "list.0.lifeCycleStatus": "PUBLISHED"}},
-		{name: "an API without a token", as: "anonymous", do: "GET $dev/apis/$menu", status: 200, want: want{"endpointURLs.0.environmentName": "Default", "endpointURLs.0.URLs.http": contains("/menu/1.0.0"), "endpointURLs.0.URLs.https": contains("https://localhost:"),
-			"tiers.#": 3, "isSubscriptionAvailable": true, "avgRating": present, "endpointURLs.0.environmentType": "hybrid", "keyManagers": contains("all"), "lifeCycleStatus": "PUBLISHED"}},
+		{name: "an API without a token", as: "anonymous", do: "GET $dev/apis/$menu", status: 200, want: want{
+			"endpointURLs.0.environmentName": "Default", "endpointURLs.0.URLs.http": contains("/menu/1.0.0"), "endpointURLs.0.URLs.https": contains("https://localhost:"),
+			"tiers.#": 3, "isSubscriptionAvailable": true, "avgRating": present, "endpointURLs.0.environmentType": "hybrid", "keyManagers": contains("all"), "lifeCycleStatus": "PUBLISHED",
+		}},
 		{name: "its definition without the publisher's extensions", as: "anonymous", do: "GET $dev/apis/$menu/swagger", status: 200, want: want{"paths./only.get": present, "x-wso2-basePath": absent, "x-wso2-cors": absent, "paths./only.get.x-throttling-tier": absent, "servers.0.url": present}},
 		{name: "definition of an environment", as: "anonymous", do: "GET $dev/apis/$menu/swagger?environmentName=Default", status: 200, want: want{"servers.0.url": contains("/menu/1.0.0")}},
 		{name: "an API that is only created, even with a token", do: "GET $dev/apis/$whole", status: 403},
@@ -70,11 +72,16 @@ func compatKeys(t *testing.T, w *world) {
 	keys := "$dev/applications/$app"
 	w.run(t, []fact{
 		{name: "a code grant wants a callback", as: "subscriber", do: "POST " + keys + "/generate-keys", body: `{"keyType":"SANDBOX","grantTypesToBeSupported":["authorization_code"],"callbackUrl":""}`, status: 400, want: want{
-			"description": contains("The callback url must have at least one URI value when using Authorization code or implicit grant types.")}},
-		{name: "generate", as: "subscriber", do: "POST " + keys + "/generate-keys", body: `{"keyType":"PRODUCTION","keyManager":"Resident Key Manager","grantTypesToBeSupported":["client_credentials","password","refresh_token"],"callbackUrl":"","scopes":["am_application_scope","default"],"validityTime":3600,"additionalProperties":{}}`,
-			status: 200, want: want{"consumerKey": present, "consumerSecret": present, "keyMappingId": present, "keyManager": "Resident Key Manager", "keyState": "APPROVED", "keyType": "PRODUCTION", "mode": "CREATED", "token.accessToken": present, "token.validityTime": 3600,
-				"supportedGrantTypes": []string{"client_credentials", "password", "refresh_token"}, "additionalProperties.pkceMandatory": present, "consumerSecrets.#": present},
-			save: save{"key": "consumerKey", "keysecret": "consumerSecret", "mapping": "keyMappingId"}},
+			"description": contains("The callback url must have at least one URI value when using Authorization code or implicit grant types."),
+		}},
+		{
+			name: "generate", as: "subscriber", do: "POST " + keys + "/generate-keys", body: `{"keyType":"PRODUCTION","keyManager":"Resident Key Manager","grantTypesToBeSupported":["client_credentials","password","refresh_token"],"callbackUrl":"","scopes":["am_application_scope","default"],"validityTime":3600,"additionalProperties":{}}`,
+			status: 200, want: want{
+				"consumerKey": present, "consumerSecret": present, "keyMappingId": present, "keyManager": "Resident Key Manager", "keyState": "APPROVED", "keyType": "PRODUCTION", "mode": "CREATED", "token.accessToken": present, "token.validityTime": 3600,
+				"supportedGrantTypes": []string{"client_credentials", "password", "refresh_token"}, "additionalProperties.pkceMandatory": present, "consumerSecrets.#": present,
+			},
+			save: save{"key": "consumerKey", "keysecret": "consumerSecret", "mapping": "keyMappingId"},
+		},
 		{name: "generate again", as: "subscriber", do: "POST " + keys + "/generate-keys", body: `{"keyType":"PRODUCTION","grantTypesToBeSupported":["client_credentials"]}`, status: 409},
 		{name: "map onto existing keys", as: "subscriber", do: "POST " + keys + "/map-keys", body: `{"consumerKey":"$key","consumerSecret":"$keysecret","keyManager":"Resident Key Manager","keyType":"PRODUCTION"}`, status: 409, want: want{"description": contains("Key Mappings already exists")}},
 		{name: "an unknown key manager", as: "subscriber", do: "POST " + keys + "/generate-keys", body: `{"keyType":"SANDBOX","keyManager":"Nobody","grantTypesToBeSupported":["client_credentials"]}`, status: 400, want: want{"code": 901403}},

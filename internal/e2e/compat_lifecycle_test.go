@@ -35,20 +35,30 @@ func compatDefinitions(t *testing.T, w *world) {
 	const props = `{"name":"Menu","version":"1.0.0","context":"/menu","policies":["Unlimited"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}}}`
 	noPaths := strings.ReplaceAll(tinyDefinition, `"paths": {`, `"paths": {}, "x-was": {`)
 	w.run(t, []fact{
-		{name: "a good definition", do: "POST $pub/apis/validate-openapi?returnContent=true", body: upload("file", pizzaDefinition), status: 200, want: want{"isValid": true, "info.name": "Menu", "info.version": "7.1",
-			"info.openAPIVersion": "3.0.1", "info.endpoints.0": "https://backend.example.org/v7", "content": present}},
+		{name: "a good definition", do: "POST $pub/apis/validate-openapi?returnContent=true", body: upload("file", pizzaDefinition), status: 200, want: want{
+			"isValid": true, "info.name": "Menu", "info.version": "7.1",
+			"info.openAPIVersion": "3.0.1", "info.endpoints.0": "https://backend.example.org/v7", "content": present,
+		}},
 		{name: "content only when asked for", do: "POST $pub/apis/validate-openapi", body: upload("file", pizzaDefinition), status: 200, want: want{"isValid": true, "content": absent}},
 		{name: "inline", do: "POST $pub/apis/validate-openapi", body: upload("inlineAPIDefinition", pizzaDefinition), status: 200, want: want{"isValid": true}},
 		{name: "no paths: 200 and not valid", do: "POST $pub/apis/validate-openapi", body: upload("file", noPaths), status: 200, want: want{"isValid": false, "errors.0.code": present, "errors.0.description": present}},
 		{name: "no definition: 200 and not valid", do: "POST $pub/apis/validate-openapi", body: upload("file", "hello"), status: 200, want: want{"isValid": false}},
-		{name: "import", do: "POST $pub/apis/import-openapi", body: upload("file", pizzaDefinition, "additionalProperties", props), status: 201, want: want{"name": "Menu", "version": "1.0.0", "context": "/menu",
-			"operations.#": 4, "operations.0.target": "/zulu", "operations.1.target": "/menu", "operations.1.verb": "GET", "operations.1.throttlingPolicy": "10KPerMin", "operations.1.authType": "None", "operations.2.throttlingPolicy": "Unlimited"},
-			save: save{"menu": "id"}},
+		{
+			name: "import", do: "POST $pub/apis/import-openapi", body: upload("file", pizzaDefinition, "additionalProperties", props), status: 201, want: want{
+				"name": "Menu", "version": "1.0.0", "context": "/menu",
+				"operations.#": 4, "operations.0.target": "/zulu", "operations.1.target": "/menu", "operations.1.verb": "GET", "operations.1.throttlingPolicy": "10KPerMin", "operations.1.authType": "None", "operations.2.throttlingPolicy": "Unlimited",
+			},
+			save: save{"menu": "id"},
+		},
 		{name: "import without paths", do: "POST $pub/apis/import-openapi", body: upload("file", noPaths, "additionalProperties", props), status: 400},
 		{name: "import without properties", do: "POST $pub/apis/import-openapi", body: upload("file", pizzaDefinition), status: 400},
 		{name: "import under a taken name", do: "POST $pub/apis/import-openapi", body: upload("file", pizzaDefinition, "additionalProperties", props), status: 409, want: want{"code": 900250}},
-		{name: "an archive without a master file is the pinned 500", do: "POST $pub/apis/import-openapi", body: []Part{{Name: "file", File: "a.zip", Data: []byte(emptyZip)}, {Name: "additionalProperties", Data: []byte(`{"name":"Zip","version":"1","context":"/zip"}`)}},
-			status: 500, want: want{"code": 900967, "description": "Error occurred while validating API Definition"}},
+		{
+			name: "an archive without a master file is the pinned 500", do: "POST $pub/apis/import-openapi", body: []Part{{Name: "file", File: "a.zip", Data: []byte(emptyZip)}, {Name: "additionalProperties", Data: []byte(`{"name":"Zip","version":"1","context":"/zip"}`)}},
+			status: 500, want: want{"code": 900967, "description": "Error occurred while validating API Definition"},
+		},
+		{name: "such an archive is not valid", do: "POST $pub/apis/validate-openapi", body: []Part{{Name: "file", File: "a.zip", Data: []byte(emptyZip)}}, status: 200, want: want{"isValid": false, "errors.0.code": "900755"}},
+		{name: "such an archive replaces nothing", do: "PUT $pub/apis/$menu/swagger", body: []Part{{Name: "file", File: "a.zip", Data: []byte(emptyZip)}}, status: 400, want: want{"code": 900755}},
 		{name: "publisher's copy", do: "GET $pub/apis/$menu/swagger", status: 200, want: want{"paths./zulu": present, "info.version": "7.1"}},
 		{name: "a bad replacement", do: "PUT $pub/apis/$menu/swagger", body: upload("apiDefinition", noPaths), status: 400},
 		{name: "a bad replacement changed nothing", do: "GET $pub/apis/$menu", status: 200, want: want{"operations.#": 4}},
@@ -74,8 +84,10 @@ func compatRevisions(t *testing.T, w *world) {
 		{name: "an API by the id of its revision", do: "GET $pub/apis/$rev", status: 200, want: want{"isRevision": true, "revisionedApiId": "$menu", "revisionId": 1}},
 		{name: "deploy to an unknown environment", do: "POST $pub/apis/$menu/deploy-revision?revisionId=$rev", body: `[{"name":"us-region","vhost":"localhost","displayOnDevportal":true}]`, status: 400, want: want{"code": 900504, "description": contains("Gateway Environment with name 'name 'us-region'' not found")}},
 		{name: "deploy to a wrong host", do: "POST $pub/apis/$menu/deploy-revision?revisionId=$rev", body: `[{"name":"Default","vhost":"elsewhere","displayOnDevportal":true}]`, status: 400},
-		{name: "deploy answers 201", do: "POST $pub/apis/$menu/deploy-revision?revisionId=$rev", body: here, status: 201, want: want{"0.name": "Default", "0.vhost": "localhost", "0.status": "APPROVED", "0.displayOnDevportal": true, "0.liveGatewayCount": 1, "0.deployedGatewayCount": 1, "0.failedGatewayCount": 0,
-			header("Cardea-Receipt"): contains("complete=true")}},
+		{name: "deploy answers 201", do: "POST $pub/apis/$menu/deploy-revision?revisionId=$rev", body: here, status: 201, want: want{
+			"0.name": "Default", "0.vhost": "localhost", "0.status": "APPROVED", "0.displayOnDevportal": true, "0.liveGatewayCount": 1, "0.deployedGatewayCount": 1, "0.failedGatewayCount": 0,
+			header("Cardea-Receipt"): contains("complete=true"),
+		}},
 		{name: "deployed revisions", do: "GET $pub/apis/$menu/revisions?query=deployed:true", status: 200, want: want{"count": 1, "list.0.id": "$rev", "list.0.deploymentInfo.0.name": "Default"}},
 		{name: "revisions that are not deployed", do: "GET $pub/apis/$menu/revisions?query=deployed:false", status: 200, want: want{"count": 1, "list.0.id": "$rev2"}},
 		{name: "another revision takes the place", do: "POST $pub/apis/$menu/deploy-revision?revisionId=$rev2", body: here, status: 201},
@@ -99,8 +111,10 @@ func compatRevisions(t *testing.T, w *world) {
 
 		{name: "state", do: "GET $pub/apis/$menu/lifecycle-state", status: 200, want: want{"state": "Created", "availableTransitions.#": 2, "checkItems.#": 2}},
 		{name: "publish without plans", do: "POST $pub/apis/change-lifecycle?action=Publish&apiId=$whole", status: 400, want: want{"code": 903224}},
-		{name: "publish", do: "POST $pub/apis/change-lifecycle?action=Publish&apiId=$menu&lifecycleChecklist=Deprecate%20old%20versions%20after%20publishing%20the%20API:true,Requires%20re-subscription%20when%20publishing%20the%20API:false",
-			status: 200, want: want{"workflowStatus": "APPROVED", "lifecycleState.state": "Published", "lifecycleState.availableTransitions.#": 4}},
+		{
+			name: "publish", do: "POST $pub/apis/change-lifecycle?action=Publish&apiId=$menu&lifecycleChecklist=Deprecate%20old%20versions%20after%20publishing%20the%20API:true,Requires%20re-subscription%20when%20publishing%20the%20API:false",
+			status: 200, want: want{"workflowStatus": "APPROVED", "lifecycleState.state": "Published", "lifecycleState.availableTransitions.#": 4},
+		},
 		{name: "state of the API in capitals", do: "GET $pub/apis/$menu", status: 200, want: want{"lifeCycleStatus": "PUBLISHED"}},
 		{name: "no such transition", do: "POST $pub/apis/change-lifecycle?action=Retire&apiId=$menu", status: 400},
 		{name: "block", do: "POST $pub/apis/change-lifecycle?action=Block&apiId=$menu", status: 200, want: want{"lifecycleState.state": "Blocked", "lifecycleState.availableTransitions.#": 2}},
@@ -108,10 +122,14 @@ func compatRevisions(t *testing.T, w *world) {
 		{name: "history", do: "GET $pub/apis/$menu/lifecycle-history", status: 200, want: want{"count": 4, "list.1.postState": "Published", "list.1.user": "admin"}},
 		{name: "state of an unknown API", do: "POST $pub/apis/change-lifecycle?action=Publish&apiId=nothing", status: 404, want: want{"code": 900308}},
 		{name: "find by state", do: "GET $pub/apis?query=status:PUBLISHED", status: 200, want: want{"count": 1, "list.0.id": "$menu"}},
-		{name: "plans taken away make it open to every application", do: "PUT $pub/apis/$menu", body: `{"name":"Menu","context":"/menu","version":"1.0.0","policies":[],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}},"operations":[{"target":"/only","verb":"GET"}]}`,
-			status: 200, want: want{"policies": []string{"DefaultSubscriptionless"}}},
-		{name: "plans given back", do: "PUT $pub/apis/$menu", body: `{"name":"Menu","context":"/menu","version":"1.0.0","policies":["Unlimited","Gold","Bronze"],"tags":["API_x","api_x","api x"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}},"operations":[{"target":"/only","verb":"GET"}]}`,
-			status: 200, want: want{"policies": []string{"Unlimited", "Gold", "Bronze"}, "tags": []string{"API_x", "api_x", "api x"}}},
+		{
+			name: "plans taken away make it open to every application", do: "PUT $pub/apis/$menu", body: `{"name":"Menu","context":"/menu","version":"1.0.0","policies":[],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}},"operations":[{"target":"/only","verb":"GET"}]}`,
+			status: 200, want: want{"policies": []string{"DefaultSubscriptionless"}},
+		},
+		{
+			name: "plans given back", do: "PUT $pub/apis/$menu", body: `{"name":"Menu","context":"/menu","version":"1.0.0","policies":["Unlimited","Gold","Bronze"],"tags":["API_x","api_x","api x"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}},"operations":[{"target":"/only","verb":"GET"}]}`,
+			status: 200, want: want{"policies": []string{"Unlimited", "Gold", "Bronze"}, "tags": []string{"API_x", "api_x", "api x"}},
+		},
 	})
 }
 

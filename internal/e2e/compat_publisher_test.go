@@ -5,8 +5,10 @@ import "testing"
 // compatPublisher pins how APIs are made, read, changed and found.
 func compatPublisher(t *testing.T, w *world) {
 	w.run(t, []fact{
-		{name: "settings", do: "GET $pub/settings", status: 200, want: want{"environment.0.name": "Default", "environment.0.vhosts.0.host": "localhost", "authorizationHeader": "Authorization",
-			"defaultAdvancePolicy": "Unlimited", "defaultSubscriptionPolicy": "Unlimited", "scopes": contains("apim:api_view"), "devportalUrl": contains("/devportal")}},
+		{name: "settings", do: "GET $pub/settings", status: 200, want: want{
+			"environment.0.name": "Default", "environment.0.vhosts.0.host": "localhost", "authorizationHeader": "Authorization",
+			"defaultAdvancePolicy": "Unlimited", "defaultSubscriptionPolicy": "Unlimited", "scopes": contains("apim:api_view"), "devportalUrl": contains("/devportal"),
+		}},
 		{name: "only name, context and version are needed", do: "POST $pub/apis", body: `{"name":"Pizza","context":"pizza","version":"1.0.0"}`, status: 201, want: want{
 			"id": present, "context": "/pizza", "provider": "admin", "type": "HTTP", "lifeCycleStatus": "CREATED", "policies.#": 0, "transport": []string{"http", "https"},
 			"apiThrottlingPolicy": absent, "securityScheme": []string{"oauth_basic_auth_api_key_mandatory", "oauth2"}, "visibility": "PUBLIC", "visibleOrganizations": []string{"none"},
@@ -28,13 +30,17 @@ func compatPublisher(t *testing.T, w *world) {
 		{name: "characters of a name", do: "POST $pub/apis", body: `{"name":"a#b","context":"/x","version":"1"}`, status: 400},
 		{name: "blank in a version", do: "POST $pub/apis", body: `{"name":"ab","context":"/x","version":"1 0"}`, status: 400},
 		{name: "body is not JSON", do: "POST $pub/apis", body: `{"name":`, status: 400},
-		{name: "unknown members are ignored", do: "POST $pub/apis?unknown=1", body: `{"name":"Extra","context":"/extra","version":"1","lifeCycleStatus":"PUBLISHED","nonsense":{"a":1},"policies":["Gold"],"tags":["food","Food"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}}}`,
-			status: 201, want: want{"lifeCycleStatus": "CREATED", "policies": []string{"Gold"}}, save: save{"extra": "id"}},
+		{
+			name: "unknown members are ignored", do: "POST $pub/apis?unknown=1", body: `{"name":"Extra","context":"/extra","version":"1","lifeCycleStatus":"PUBLISHED","nonsense":{"a":1},"policies":["Gold"],"tags":["food","Food"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"}}}`,
+			status: 201, want: want{"lifeCycleStatus": "CREATED", "policies": []string{"Gold"}}, save: save{"extra": "id"},
+		},
 		{name: "an unknown plan", do: "POST $pub/apis", body: `{"name":"Plan","context":"/plan","version":"1","policies":["Nothing"]}`, status: 400},
 		{name: "restricted access without roles", do: "POST $pub/apis", body: `{"name":"Acl","context":"/acl","version":"1","accessControl":"RESTRICTED","accessControlRoles":[]}`, status: 400},
 		{name: "unknown roles", do: "POST $pub/apis", body: `{"name":"Acl","context":"/acl","version":"1","visibility":"RESTRICTED","visibleRoles":["nobody"]}`, status: 400, want: want{"code": 900610}},
-		{name: "cors with null lists", do: "POST $pub/apis", body: `{"name":"Cors","context":"/cors","version":"1","corsConfiguration":{"corsConfigurationEnabled":true,"accessControlAllowOrigins":null,"accessControlAllowHeaders":null,"accessControlAllowMethods":null}}`,
-			status: 201, want: want{"corsConfiguration.accessControlAllowOrigins.#": 0, "corsConfiguration.accessControlAllowMethods.#": 0}, save: save{"cors": "id"}},
+		{
+			name: "cors with null lists", do: "POST $pub/apis", body: `{"name":"Cors","context":"/cors","version":"1","corsConfiguration":{"corsConfigurationEnabled":true,"accessControlAllowOrigins":null,"accessControlAllowHeaders":null,"accessControlAllowMethods":null}}`,
+			status: 201, want: want{"corsConfiguration.accessControlAllowOrigins.#": 0, "corsConfiguration.accessControlAllowMethods.#": 0}, save: save{"cors": "id"},
+		},
 		{name: "unknown API", do: "GET $pub/apis/01234567-0123-0123-0123-012345678901", status: 404, want: want{"code": 900308, "description": "Requested API with id '01234567-0123-0123-0123-012345678901' not found"}},
 		{name: "matrix parameter in an id", do: "GET $pub/apis/$api;x=1", status: 401},
 		{name: "no token", as: "anonymous", do: "GET $pub/apis", status: 401, want: want{"code": 401, "message": "", "description": "Unauthenticated request", "moreInfo": ""}},
@@ -43,19 +49,27 @@ func compatPublisher(t *testing.T, w *world) {
 		{name: "no tenant in the path", do: "GET /t/carbon.super/api/am/publisher/v4/apis", status: 404},
 		{name: "trailing slash", do: "GET $pub/apis/", status: 200, want: want{"count": present}},
 
-		{name: "what never changes is ignored", do: "PUT $pub/apis/$api", body: `{"name":"Renamed","context":"/renamed","version":"9","provider":"creator","type":"HTTP","description":"new","policies":["Gold","Unlimited"]}`,
-			status: 200, want: want{"name": "Pizza", "context": "/pizza", "version": "1.0.0", "provider": "admin", "description": "new", "lifeCycleStatus": "CREATED",
-				"securityScheme": []string{"oauth_basic_auth_api_key_mandatory", "oauth2"}}, save: save{"tag2": header("ETag")}},
+		{
+			name: "what never changes is ignored", do: "PUT $pub/apis/$api", body: `{"name":"Renamed","context":"/renamed","version":"9","provider":"creator","type":"HTTP","description":"new","policies":["Gold","Unlimited"]}`,
+			status: 200, want: want{
+				"name": "Pizza", "context": "/pizza", "version": "1.0.0", "provider": "admin", "description": "new", "lifeCycleStatus": "CREATED",
+				"securityScheme": []string{"oauth_basic_auth_api_key_mandatory", "oauth2"},
+			}, save: save{"tag2": header("ETag")},
+		},
 		{name: "an old tag of ours", do: "PUT $pub/apis/$api", header: []string{"If-Match: $tag"}, body: `{"name":"Pizza","context":"/pizza","version":"1.0.0"}`, status: 412},
-		{name: "a tag of nobody", do: "PUT $pub/apis/$api", header: []string{`If-Match: "something"`}, body: `{"name":"Pizza","context":"/pizza","version":"1.0.0","description":"new","policies":["Gold","Unlimited"],"tags":["cheese"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"},"endpoint_security":{"production":{"enabled":true,"type":"BASIC","username":"u","password":"geheim"}}}}`,
-			status: 200, want: want{"endpointConfig.endpoint_security.production.password": "", "endpointConfig.endpoint_security.production.username": "u"}},
+		{
+			name: "a tag of nobody", do: "PUT $pub/apis/$api", header: []string{`If-Match: "something"`}, body: `{"name":"Pizza","context":"/pizza","version":"1.0.0","description":"new","policies":["Gold","Unlimited"],"tags":["cheese"],"endpointConfig":{"endpoint_type":"http","production_endpoints":{"url":"$backend"},"endpoint_security":{"production":{"enabled":true,"type":"BASIC","username":"u","password":"geheim"}}}}`,
+			status: 200, want: want{"endpointConfig.endpoint_security.production.password": "", "endpointConfig.endpoint_security.production.username": "u"},
+		},
 		{name: "null clears the endpoint", do: "PUT $pub/apis/$extra", body: `{"name":"Extra","context":"/extra","version":"1","endpointConfig":null,"policies":["Gold"],"tags":["food","Food"]}`, status: 200, want: want{"endpointConfig": absent}},
 		{name: "an unknown plan in a change", do: "PUT $pub/apis/$extra", body: `{"name":"Extra","context":"/extra","version":"1","policies":["Gold","Gone"],"tags":["food"]}`, status: 400, want: want{"code": 900305}},
 		{name: "change of an unknown API", do: "PUT $pub/apis/unknown", body: `{"name":"Extra","context":"/extra","version":"1"}`, status: 404, want: want{"code": 900308}},
 		{name: "no unknown vendor", do: "PUT $pub/apis/$extra", body: `{"name":"Extra","context":"/extra","version":"1","advertiseInfo":{"vendor":"AAA"}}`, status: 400},
 
-		{name: "a page of the list", do: "GET $pub/apis?limit=2&offset=1&sortBy=apiName&sortOrder=asc", status: 200, want: want{"count": 2, "pagination.total": 4, "pagination.offset": 1, "pagination.limit": 2,
-			"list.0.name": "Extra", "pagination.next": contains("offset=3"), "pagination.previous": contains("offset=0")}},
+		{name: "a page of the list", do: "GET $pub/apis?limit=2&offset=1&sortBy=apiName&sortOrder=asc", status: 200, want: want{
+			"count": 2, "pagination.total": 4, "pagination.offset": 1, "pagination.limit": 2,
+			"list.0.name": "Extra", "pagination.next": contains("offset=3"), "pagination.previous": contains("offset=0"),
+		}},
 		{name: "past the end", do: "GET $pub/apis?offset=100", status: 200, want: want{"count": 0, "list.#": 0, "pagination.total": 4}},
 		{name: "default page", do: "GET $pub/apis", status: 200, want: want{"count": 4, "pagination.limit": 25, "pagination.offset": 0, "pagination.next": "", "pagination.previous": "", header("ETag"): absent}},
 		{name: "page is no number", do: "GET $pub/apis?limit=x", status: 400},
@@ -77,8 +91,10 @@ func compatPublisher(t *testing.T, w *world) {
 		{name: "is a name taken", do: "POST $pub/apis/validate?query=name:pizza", status: 200},
 		{name: "is a name free", do: "POST $pub/apis/validate?query=name:Free", status: 404},
 
-		{name: "new version", do: "POST $pub/apis/copy-api?newVersion=2.0.0&apiId=$api&defaultVersion=true", status: 201, want: want{"version": "2.0.0", "lifeCycleStatus": "CREATED", "isDefaultVersion": true, "context": "/pizza",
-			"endpointConfig.production_endpoints.url": "$backend"}, save: save{"second": "id"}},
+		{name: "new version", do: "POST $pub/apis/copy-api?newVersion=2.0.0&apiId=$api&defaultVersion=true", status: 201, want: want{
+			"version": "2.0.0", "lifeCycleStatus": "CREATED", "isDefaultVersion": true, "context": "/pizza",
+			"endpointConfig.production_endpoints.url": "$backend",
+		}, save: save{"second": "id"}},
 		{name: "the same version", do: "POST $pub/apis/copy-api?newVersion=2.0.0&apiId=$api", status: 409, want: want{"code": 900252}},
 		{name: "the default version moves", do: "POST $pub/apis/copy-api?newVersion=3.0.0&apiId=$api&defaultVersion=true", status: 201, save: save{"third": "id"}},
 		{name: "only one default version", do: "GET $pub/apis/$second", status: 200, want: want{"isDefaultVersion": false}},

@@ -7,13 +7,17 @@ import "testing"
 func compatTool(t *testing.T, w *world) {
 	const scopes = "apim:app_import_export+apim:api_import_export+apim:api_product_import_export+apim:app_manage+apim:sub_manage+apim:api_view+apim:api_delete+apim:app_owner_change+apim:subscribe+apim:api_publish+apim:admin+apim:policies_import_export+apim:mcp_server_view+apim:mcp_server_list_view+apim:mcp_server_create+apim:mcp_server_delete+apim:mcp_server_publish+apim:mcp_server_manage+apim:mcp_server_import_export"
 	w.run(t, []fact{
-		{name: "register", as: "anonymous", do: "POST " + register, header: []string{w.basic("admin", "admin")},
+		{
+			name: "register", as: "anonymous", do: "POST " + register, header: []string{w.basic("admin", "admin")},
 			body:   `{"clientName":"rest_api_import_export_admin","callbackUrl":"www.google.lk","grantType":"password refresh_token","saasApp":true,"owner":"admin","tokenScope":"Production"}`,
-			status: 200, want: want{header("Content-Type"): "application/json"}, save: save{"id": "clientId", "secret": "clientSecret"}},
+			status: 200, want: want{header("Content-Type"): "application/json"}, save: save{"id": "clientId", "secret": "clientSecret"},
+		},
 	})
 	w.run(t, []fact{
-		{name: "sign in", as: "anonymous", do: "POST /oauth2/token", header: []string{w.basic("$id", "$secret"), formType}, body: "grant_type=password&username=admin&password=admin&scope=" + scopes, status: 200,
-			want: want{"scope": contains("apim:api_view")}, save: save{"tooltoken": "access_token"}},
+		{
+			name: "sign in", as: "anonymous", do: "POST /oauth2/token", header: []string{w.basic("$id", "$secret"), formType}, body: "grant_type=password&username=admin&password=admin&scope=" + scopes, status: 200,
+			want: want{"scope": contains("apim:api_view")}, save: save{"tooltoken": "access_token"},
+		},
 		{name: "a user with fewer roles signs in all the same", as: "anonymous", do: "POST /oauth2/token?grant_type=password&username=devops&password=password&scope=" + scopes, header: []string{w.basic("$id", "$secret"), formType}, status: 200, want: want{"scope": contains("apim:api_import_export")}},
 	})
 	w.clients["tool"] = &Client{Base: w.node.Management(), Token: w.vars["tooltoken"]}
@@ -36,8 +40,10 @@ func compatTool(t *testing.T, w *world) {
 		{name: "get keys: subscribe", as: "tool", do: "POST $dev/subscriptions", body: `{"apiId":"$menu","applicationId":"$toolapp","throttlingPolicy":"Unlimited"}`, status: 201},
 		{name: "get keys: application", as: "tool", do: "GET $dev/applications/$toolapp", status: 200, want: want{"applicationId": "$toolapp"}},
 		{name: "get keys: keys", as: "tool", do: "GET $dev/applications/$toolapp/keys", status: 200, want: want{"count": 0}},
-		{name: "get keys: generate", as: "tool", do: "POST $dev/applications/$toolapp/generate-keys", body: `{"keyType":"PRODUCTION","grantTypesToBeSupported":["refresh_token","password","client_credentials"],"callbackUrl":"","scopes":["am_application_scope","default"],"validityTime":3600}`, status: 200,
-			save: save{"id": "consumerKey", "secret": "consumerSecret"}},
+		{
+			name: "get keys: generate", as: "tool", do: "POST $dev/applications/$toolapp/generate-keys", body: `{"keyType":"PRODUCTION","grantTypesToBeSupported":["refresh_token","password","client_credentials"],"callbackUrl":"","scopes":["am_application_scope","default"],"validityTime":3600}`, status: 200,
+			save: save{"id": "consumerKey", "secret": "consumerSecret"},
+		},
 	})
 	w.run(t, []fact{
 		{name: "get keys: token", as: "anonymous", do: "POST /oauth2/token", header: []string{w.basic("$id", "$secret"), formType}, body: "grant_type=client_credentials&scope=", status: 200, want: want{"access_token": present}, save: save{"calltoken": "access_token"}},

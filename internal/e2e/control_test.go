@@ -86,6 +86,7 @@ func TestTwoControlProcesses(t *testing.T) {
 		{"the first is killed", &one, &two, at2},
 		{"the second is killed", &two, &one, at1},
 	} {
+		whole := t // what restarts here outlives the round
 		t.Run(round.name, func(t *testing.T) {
 			(*round.victim).Kill()
 			began := time.Now()
@@ -98,7 +99,7 @@ func TestTwoControlProcesses(t *testing.T) {
 			})
 			t.Logf("taken over after %v", time.Since(began).Round(time.Millisecond))
 			publish(t, round.at, nil)
-			*round.victim = restart(t, *round.victim)
+			*round.victim = restart(whole, *round.victim)
 			eventually(t, 10*time.Second, "the gateway is current", func(ctx context.Context) bool { return current(ctx, round.at, "gw-one") })
 		})
 	}

@@ -26,6 +26,7 @@ func version(t *testing.T, c *Client) snapshot.Version {
 // What a gateway acknowledged it serves from its own disk, after kill -9 in the
 // middle of deployments and with nobody to ask.
 func TestGatewayKilledInTheMiddleServesFromItsDisk(t *testing.T) {
+	t.Parallel()
 	backend := NewBackend()
 	defer backend.Close()
 	control := node(t, Node{Args: []string{"--roles", "control,identity,traffic,analytics"}})
@@ -94,6 +95,7 @@ func TestGatewayKilledInTheMiddleServesFromItsDisk(t *testing.T) {
 }
 
 func TestABitFlipOnTheGatewaysDiskIsNamedAndRepaired(t *testing.T) {
+	t.Parallel()
 	backend := NewBackend()
 	defer backend.Close()
 	control := node(t, Node{Args: []string{"--roles", "control,identity,traffic,analytics"}})

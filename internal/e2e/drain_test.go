@@ -45,6 +45,9 @@ func newBalancer(ctx context.Context, gateways ...*Process) *balancer {
 func (b *balancer) watch(ctx context.Context, i int, probe string) {
 	for ctx.Err() == nil {
 		a, err := Call(ctx, http.MethodGet, probe, "", nil)
+		if ctx.Err() != nil {
+			return // the probe was cut off
+		}
 		ready := err == nil && a.Status == http.StatusOK
 		if was := b.ready[i].Load(); ready != (was%2 == 1) {
 			b.ready[i].Add(1)
@@ -136,6 +139,54 @@ func exchange(c net.Conn, in *bufio.Reader, host, path, token, body string) (las
 		return res.Close, fmt.Errorf("status %d: %.300s", res.StatusCode, answer)
 	}
 	return res.Close, nil
+}
+
+// A process that stops first says so, and answers for a while yet.
+func TestStopWarnsBeforeItCloses(t *testing.T) {
+	backend := NewBackend()
+	defer backend.Close()
+	p := node(t, Node{})
+	_, token := securedAPI(t, admin(t, p), "warned", backend.URL, "Unlimited")
+	host := strings.TrimPrefix(p.Gateway(), "http://")
+	type open struct {
+		net.Conn
+		in *bufio.Reader
+	}
+	call := func(c open) (last bool, err error) {
+		return exchange(c.Conn, c.in, host, "/warned/1.0.0/b/1", token, "hello")
+	}
+	conns := make([]open, 5)
+	for i := range conns {
+		c := must[net.Conn](t)(net.DialTimeout("tcp", host, 5*time.Second))
+		defer c.Close()
+		conns[i] = open{c, bufio.NewReader(c)}
+		if last, err := call(conns[i]); err != nil || last {
+			t.Fatalf("before the stop: last %v, %v", last, err)
+		}
+	}
+	began := time.Now()
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Stop() }()
+	eventually(t, 500*time.Millisecond, "the node says that it is not ready", func(ctx context.Context) bool {
+		a, err := Call(ctx, http.MethodGet, p.Management()+"/readyz", "", nil)
+		return err == nil && a.Status == http.StatusServiceUnavailable
+	})
+	// Connections of before, one after the other through the grace period, and a new one.
+	for i := range conns {
+		if last, err := call(conns[i]); err != nil || !last {
+			t.Errorf("%v after the signal, on an open connection: last %v, %v", time.Since(began).Round(time.Millisecond), last, err)
+		}
+		c := must[net.Conn](t)(net.DialTimeout("tcp", host, 5*time.Second))
+		if last, err := call(open{c, bufio.NewReader(c)}); err != nil || !last {
+			t.Errorf("on a new connection: last %v, %v", last, err)
+		}
+		_ = c.Close()
+		time.Sleep(100 * time.Millisecond)
+	}
+	ok(t, <-stopped)
+	if took := time.Since(began); took < time.Second || took > 10*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
 }
 
 func TestNoRequestIsLostThroughRestartsAndDeployments(t *testing.T) {

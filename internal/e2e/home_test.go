@@ -15,6 +15,7 @@ import (
 )
 
 func TestAHomeNewerThanTheBinaryIsRefused(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	ok(t, p.Stop())
 	db := must[*sql.DB](t)(sql.Open("sqlite", filepath.Join(p.Home, "cardea.db")))
@@ -30,6 +31,7 @@ func TestAHomeNewerThanTheBinaryIsRefused(t *testing.T) {
 }
 
 func TestASecondProcessOnAHomeIsRefused(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	out := refused(t, Node{Home: p.Home})
 	if !strings.Contains(out, "in use by another process") || !strings.Contains(out, fmt.Sprint("pid ", p.Pid())) {
@@ -41,6 +43,7 @@ func TestASecondProcessOnAHomeIsRefused(t *testing.T) {
 }
 
 func TestResetPassword(t *testing.T) {
+	t.Parallel()
 	p := node(t, Node{})
 	admin(t, p)
 	out, code := command(t, nil, "admin", "reset-password", "--home", p.Home)

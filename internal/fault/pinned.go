@@ -30,8 +30,6 @@ var PinnedRows = []PinnedRow{
 	{"POST", "/applications/{applicationId}/change-owner", &OwnerChangeFailed},
 	{"POST", "/apis/{apiId}/revisions", &RevisionOfUnknownAPI},
 	{"POST", "/apis/import-openapi", &ArchiveWithoutRoot},
-	{"PUT", "/apis/{apiId}/swagger", &ArchiveWithoutRoot},
-	{"POST", "/apis/validate-openapi", &ArchiveWithoutRoot},
 }
 
 // MayAnswer500 reports whether the table lets the operation answer with 500.

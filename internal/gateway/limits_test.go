@@ -84,17 +84,23 @@ func TestEachLimitRefusesWithItsCode(t *testing.T) {
 	}{
 		{name: "resource", path: "/pizza/1.0/limited", pass: 2, status: 429, want: timed("900802"), retry: "Sun, 22 Nov 2026 22:40:00 GMT", rule: "resource-limit"},
 		{name: "API", api: func(a *snapshot.API) { a.APIPolicy = "2PerMin" }, path: "/pizza/1.0/menu", pass: 2, status: 429, want: timed("900800"), retry: "Sun, 22 Nov 2026 22:40:00 GMT", rule: "api-limit"},
-		{name: "API level makes the resource's ineffective", api: func(a *snapshot.API) { a.APIPolicy = "5PerMin" },
+		{
+			name: "API level makes the resource's ineffective", api: func(a *snapshot.API) { a.APIPolicy = "5PerMin" },
 			extra: func(w *world) []snapshot.Item {
 				return []snapshot.Item{policy(w, snapshot.KindAPIPolicy, snapshot.Policy{Name: "5PerMin", Limit: per(5, time.Minute)})}
-			}, path: "/pizza/1.0/limited", pass: 5, status: 429, want: timed("900800"), rule: "api-limit"},
+			}, path: "/pizza/1.0/limited", pass: 5, status: 429, want: timed("900800"), rule: "api-limit",
+		},
 		{name: "subscription", extra: subPolicy(snapshot.Policy{Limit: per(3, time.Minute)}), path: "/pizza/1.0/menu", pass: 3, status: 429, want: timed("900804"), retry: "Sun, 22 Nov 2026 22:40:00 GMT", rule: "subscription-limit"},
-		{name: "burst", extra: subPolicy(snapshot.Policy{Limit: per(100, time.Minute), BurstCount: 2, BurstUnit: "sec"}), path: "/pizza/1.0/menu", pass: 2, status: 429,
-			want: `{"code":"900807","message":"Message throttled out","description":"` + detail + `"}`, rule: "burst-limit"},
+		{
+			name: "burst", extra: subPolicy(snapshot.Policy{Limit: per(100, time.Minute), BurstCount: 2, BurstUnit: "sec"}), path: "/pizza/1.0/menu", pass: 2, status: 429,
+			want: `{"code":"900807","message":"Message throttled out","description":"` + detail + `"}`, rule: "burst-limit",
+		},
 		{name: "application", extra: appPolicy(per(4, time.Minute)), path: "/pizza/1.0/menu", pass: 4, status: 429, want: timed("900803"), retry: "Sun, 22 Nov 2026 22:40:00 GMT", rule: "application-limit"},
 		{name: "application bytes: the call that crosses is served", verb: "POST", body: "0123456789", extra: appPolicy(snapshot.Limit{Bytes: 25, Window: time.Minute}), path: "/pizza/1.0/menu", pass: 3, status: 429, want: timed("900803"), rule: "application-limit"},
-		{name: "backend", api: func(a *snapshot.API) { a.MaxTPS = &snapshot.MaxTPS{Production: 3, ProductionUnit: "SECOND"} }, path: "/pizza/1.0/open", pass: 3, status: 503,
-			want: `{"code":"900801","message":"API Limit Reached","description":"API not accepting requests"}`, rule: "backend-limit"},
+		{
+			name: "backend", api: func(a *snapshot.API) { a.MaxTPS = &snapshot.MaxTPS{Production: 3, ProductionUnit: "SECOND"} }, path: "/pizza/1.0/open", pass: 3, status: 503,
+			want: `{"code":"900801","message":"API Limit Reached","description":"API not accepting requests"}`, rule: "backend-limit",
+		},
 		{name: "nobody in particular, by address", extra: func(w *world) []snapshot.Item {
 			return []snapshot.Item{policy(w, snapshot.KindSubPolicy, snapshot.Policy{Name: "Unauthenticated", StopOnQuota: true, Limit: per(6, time.Minute)})}
 		}, path: "/pizza/1.0/open", pass: 6, status: 429, want: timed("900804"), rule: "subscription-limit"},

@@ -53,19 +53,25 @@ func TestRefusals(t *testing.T) {
 		{name: "broken escape", path: "/pizza/1.0/%zz", status: 400, rule: "bad-path"},
 		{name: "mis-cased tenant", path: "/t/Shop.com/pizza/1.0/menu", status: 500, rule: "tenant-case"},
 		{name: "unknown tenant", path: "/t/nobody.com/pizza/1.0/menu", status: 404, rule: "no-api"},
-		{name: "http on an https-only API", api: func(a *snapshot.API) { a.Transports = []string{"https"} }, path: "/pizza/1.0/menu", status: 403,
-			body: faultBody("403", "Forbidden", "Unsupported Transport [ http ]. The requested resource is not available."), rule: "transport"},
-		{name: "blocked API", api: func(a *snapshot.API) { a.State = "BLOCKED" }, path: "/pizza/1.0/menu", status: 503,
-			body: `{"code":"700700","type":"API blocked","description":"This API has been blocked temporarily. Please try again later or contact the system administrators."}`, rule: "api-blocked"},
+		{
+			name: "http on an https-only API", api: func(a *snapshot.API) { a.Transports = []string{"https"} }, path: "/pizza/1.0/menu", status: 403,
+			body: faultBody("403", "Forbidden", "Unsupported Transport [ http ]. The requested resource is not available."), rule: "transport",
+		},
+		{
+			name: "blocked API", api: func(a *snapshot.API) { a.State = "BLOCKED" }, path: "/pizza/1.0/menu", status: 503,
+			body: `{"code":"700700","type":"API blocked","description":"This API has been blocked temporarily. Please try again later or contact the system administrators."}`, rule: "api-blocked",
+		},
 		{name: "blocked API, wrong verb first", api: func(a *snapshot.API) { a.State = "BLOCKED" }, verb: "DELETE", path: "/pizza/1.0/menu", status: 405, rule: "method"},
 		{name: "retired API", api: func(a *snapshot.API) { a.State = "RETIRED" }, path: "/pizza/1.0/menu", status: 404, rule: "no-api"},
 		{name: "created API without a key", api: func(a *snapshot.API) { a.State = "CREATED" }, path: "/pizza/1.0/open", status: 401, body: missing, rule: "no-credentials"},
 		{name: "created API with a token", api: func(a *snapshot.API) { a.State = "CREATED" }, path: "/pizza/1.0/menu", header: tokenOf(), status: 403, body: forbidden, rule: "api-not-published"},
 
 		{name: "no credentials", path: "/pizza/1.0/menu", status: 401, body: missing, rule: "no-credentials"},
-		{name: "no credentials, own header names", api: func(a *snapshot.API) { a.Security.AuthHeader, a.Security.APIKeyHeader = "X-Auth", "X-Key" },
+		{
+			name: "no credentials, own header names", api: func(a *snapshot.API) { a.Security.AuthHeader, a.Security.APIKeyHeader = "X-Auth", "X-Key" },
 			path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "no-credentials",
-			body: authBody("900902", "Missing Credentials", "Invalid Credentials. Make sure your API invocation call has a header: 'X-Auth : Bearer ACCESS_TOKEN' or 'X-Auth : Basic ACCESS_TOKEN' or 'X-Key: API_KEY'")},
+			body: authBody("900902", "Missing Credentials", "Invalid Credentials. Make sure your API invocation call has a header: 'X-Auth : Bearer ACCESS_TOKEN' or 'X-Auth : Basic ACCESS_TOKEN' or 'X-Key: API_KEY'"),
+		},
 		{name: "scheme that is not enabled", api: func(a *snapshot.API) { a.Security.OAuth2 = false }, path: "/pizza/1.0/menu", header: tokenOf(), status: 401, body: missing, rule: "no-credentials"},
 		{name: "opaque token", path: "/pizza/1.0/menu", header: fixed("Authorization: Bearer abcdef"), status: 401, body: bad, rule: "token-opaque"},
 		{name: "malformed token", path: "/pizza/1.0/menu", header: fixed("Authorization: Bearer eyJa.b.c"), status: 401, body: bad, rule: "token-malformed"},
@@ -82,21 +88,31 @@ func TestRefusals(t *testing.T) {
 		{name: "revoked token", path: "/pizza/1.0/menu", header: tokenOf(), extra: revoked("jti/jti-1", snapshot.Revocation{JTI: "jti-1"}), status: 401, body: bad, rule: "token-revoked"},
 		{name: "password reset of the user", path: "/pizza/1.0/menu", header: tokenOf(), extra: revoked("sub/alice", snapshot.Revocation{Entity: "alice", NotBefore: time.Now()}), status: 401, body: bad, rule: "token-revoked"},
 		{name: "key manager the API does not accept", api: func(a *snapshot.API) { a.KeyManagers = []string{"Okta"} }, path: "/pizza/1.0/menu", header: tokenOf(), status: 401, body: bad, rule: "key-manager"},
-		{name: "audience", api: func(a *snapshot.API) { a.Audiences = []string{"https://pizza"} }, path: "/pizza/1.0/menu", header: tokenOf(), status: 403, rule: "audience",
-			body: authBody("900914", "The access token does not allow you to access the requested resource", "The audience of the access token is not accepted by this API")},
-		{name: "application token on a user's resource", verb: "DELETE", path: "/pizza/1.0/order/7", header: tokenOf(), status: 401, rule: "token-user",
-			body: authBody("900905", "Incorrect Access Token Type is provided", "The type of the access token does not fit the resource")},
+		{
+			name: "audience", api: func(a *snapshot.API) { a.Audiences = []string{"https://pizza"} }, path: "/pizza/1.0/menu", header: tokenOf(), status: 403, rule: "audience",
+			body: authBody("900914", "The access token does not allow you to access the requested resource", "The audience of the access token is not accepted by this API"),
+		},
+		{
+			name: "application token on a user's resource", verb: "DELETE", path: "/pizza/1.0/order/7", header: tokenOf(), status: 401, rule: "token-user",
+			body: authBody("900905", "Incorrect Access Token Type is provided", "The type of the access token does not fit the resource"),
+		},
 		{name: "user token on an application's resource", path: "/pizza/1.0/app", header: tokenOf(user), status: 401, rule: "token-user"},
 		{name: "consumer key of nobody", path: "/pizza/1.0/menu", header: tokenOf(func(c *token.Claims) { c.AuthorizedParty = "stranger" }), status: 403, body: forbidden, rule: "consumer-key"},
 		{name: "not subscribed", path: "/pizza/1.0/menu", header: tokenOf(func(c *token.Claims) { c.AuthorizedParty = "key-2" }), status: 403, body: forbidden, rule: "no-subscription"},
-		{name: "subscription blocked", extra: subscribed("BLOCKED"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "subscription-blocked",
-			body: authBody("900907", "The requested API is temporarily blocked", "The subscription to this API is blocked")},
+		{
+			name: "subscription blocked", extra: subscribed("BLOCKED"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "subscription-blocked",
+			body: authBody("900907", "The requested API is temporarily blocked", "The subscription to this API is blocked"),
+		},
 		{name: "subscription blocked for production", extra: subscribed("PROD_ONLY_BLOCKED"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "subscription-blocked"},
-		{name: "subscription on hold", extra: subscribed("ON_HOLD"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "subscription-inactive",
-			body: authBody("900909", "The subscription to the API is inactive", "The subscription to this API is not active")},
+		{
+			name: "subscription on hold", extra: subscribed("ON_HOLD"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "subscription-inactive",
+			body: authBody("900909", "The subscription to the API is inactive", "The subscription to this API is not active"),
+		},
 		{name: "subscription rejected", extra: subscribed("REJECTED"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "subscription-inactive"},
-		{name: "scope", path: "/pizza/1.0/order/7", header: tokenOf(scoped("default order_write")), status: 403, rule: "scope",
-			body: authBody("900910", "The access token does not allow you to access the requested resource", "User is NOT authorized to access the Resource. Scope validation failed.")},
+		{
+			name: "scope", path: "/pizza/1.0/order/7", header: tokenOf(scoped("default order_write")), status: 403, rule: "scope",
+			body: authBody("900910", "The access token does not allow you to access the requested resource", "User is NOT authorized to access the Resource. Scope validation failed."),
+		},
 
 		{name: "unknown API key", path: "/pizza/1.0/menu", header: fixed("apikey: nonsense"), status: 401, body: bad, rule: "api-key-unknown"},
 		{name: "token as API key", path: "/pizza/1.0/menu", header: func(w *world) []string { return []string{"apikey: " + w.token()} }, status: 401, body: bad, rule: "api-key-length"},
@@ -122,14 +138,22 @@ func TestRefusals(t *testing.T) {
 		{name: "internal key of another API", path: "/pizza/1.0/menu", header: func(w *world) []string { return []string{"Internal-Key: " + w.token(internal("api-2"))} }, status: 403, body: forbidden, rule: "internal-key-api"},
 		{name: "bad internal key does not fall back to a good token", path: "/pizza/1.0/menu", header: func(w *world) []string { return []string{"Internal-Key: x", bearerOf(w.token())} }, status: 401, rule: "internal-key"},
 
-		{name: "sandbox key without a sandbox endpoint", api: func(a *snapshot.API) { a.Sandbox = nil }, path: "/pizza/1.0/menu", header: tokenOf(sandboxKey), status: 403, rule: "endpoint-of-key",
-			body: faultBody("900901", "Runtime Error", "Sandbox key offered to the API with no sandbox endpoint")},
-		{name: "production key without a production endpoint", api: func(a *snapshot.API) { a.Production = nil }, path: "/pizza/1.0/menu", header: tokenOf(), status: 403, rule: "endpoint-of-key",
-			body: faultBody("900901", "Runtime Error", "Production key offered to the API with no production endpoint")},
-		{name: "sandbox key on a production gateway", extra: environment("production"), path: "/pizza/1.0/menu", header: tokenOf(sandboxKey), status: 401, rule: "environment",
-			body: "<error><message>Sandbox Key Provided for Production Gateway</message></error>"},
-		{name: "production key on a sandbox gateway", extra: environment("sandbox"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "environment",
-			body: "<error><message>Production Key Provided for Sandbox Gateway</message></error>"},
+		{
+			name: "sandbox key without a sandbox endpoint", api: func(a *snapshot.API) { a.Sandbox = nil }, path: "/pizza/1.0/menu", header: tokenOf(sandboxKey), status: 403, rule: "endpoint-of-key",
+			body: faultBody("900901", "Runtime Error", "Sandbox key offered to the API with no sandbox endpoint"),
+		},
+		{
+			name: "production key without a production endpoint", api: func(a *snapshot.API) { a.Production = nil }, path: "/pizza/1.0/menu", header: tokenOf(), status: 403, rule: "endpoint-of-key",
+			body: faultBody("900901", "Runtime Error", "Production key offered to the API with no production endpoint"),
+		},
+		{
+			name: "sandbox key on a production gateway", extra: environment("production"), path: "/pizza/1.0/menu", header: tokenOf(sandboxKey), status: 401, rule: "environment",
+			body: "<error><message>Sandbox Key Provided for Production Gateway</message></error>",
+		},
+		{
+			name: "production key on a sandbox gateway", extra: environment("sandbox"), path: "/pizza/1.0/menu", header: tokenOf(), status: 401, rule: "environment",
+			body: "<error><message>Production Key Provided for Sandbox Gateway</message></error>",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := pizzeria(t, c.api)

@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"testing"
 	"time"
 
@@ -56,5 +59,52 @@ func TestAPIKeyOfAnApplication(t *testing.T) {
 	w.apply(false, snapshot.Item{Key: snapshot.Key{Kind: snapshot.KindSubscription, ID: "app-1/api-1"}, Deleted: true})
 	if rec := w.get("/pizza/1.0/menu", "apikey: app-key"); rec.Code != 403 {
 		t.Errorf("not subscribed any more: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// While keys change, tokens of the old and of the new one are good together;
+// when the old one goes, its tokens do, remembered or not.
+func TestSigningKeysChange(t *testing.T) {
+	t.Parallel()
+	w := pizzeria(t, nil)
+	next, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := token.NewSigner(next, []byte("next certificate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := func(public ...token.Key) snapshot.Item {
+		set, err := token.NewKeySet(public...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return item(t, snapshot.KindKeyManager, "km-1", "", snapshot.KeyManager{
+			ID: "km-1", Tenant: tenant, Global: true, Name: "Resident Key Manager", Enabled: true, Resident: true, Issuer: issuer, JWKS: set.JWKS(),
+		})
+	}
+	before := bearerOf(w.token())
+	old := w.signer
+	w.signer = signer
+	after := bearerOf(w.token(func(c *token.Claims) { c.ID = "jti-next" }))
+	for _, c := range []struct {
+		name          string
+		keys          snapshot.Item
+		before, after int
+	}{
+		{"old key only", keys(old.Public()), 200, 401},
+		{"both keys", keys(old.Public(), signer.Public()), 200, 200},
+		{"new key only", keys(signer.Public()), 401, 200},
+	} {
+		w.apply(false, c.keys)
+		for range 2 { // the second time from the cache
+			if got := w.get("/pizza/1.0/menu", before).Code; got != c.before {
+				t.Errorf("%s: token of the old key: %d, want %d", c.name, got, c.before)
+			}
+			if got := w.get("/pizza/1.0/menu", after).Code; got != c.after {
+				t.Errorf("%s: token of the new key: %d, want %d", c.name, got, c.after)
+			}
+		}
 	}
 }

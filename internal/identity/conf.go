@@ -211,9 +211,15 @@ func retry(fn func() error) error {
 
 // confKeys are the members a document must have, and how their JSON begins.
 var confKeys = []struct{ name, starts string }{
-	{"EnableMonetization", "tf"}, {"EnableRecommendation", "tf"}, {"IsUnlimitedTierPaid", "tf"},
-	{"ExtensionHandlerPosition", `"`}, {"RESTAPIScopes", "{"}, {"Meta", "{"},
-	{"NotificationsEnabled", `"tf`}, {"Notifications", "["}, {"DefaultRoles", "{"},
+	{"EnableMonetization", "tf"},
+	{"EnableRecommendation", "tf"},
+	{"IsUnlimitedTierPaid", "tf"},
+	{"ExtensionHandlerPosition", `"`},
+	{"RESTAPIScopes", "{"},
+	{"Meta", "{"},
+	{"NotificationsEnabled", `"tf`},
+	{"Notifications", "["},
+	{"DefaultRoles", "{"},
 }
 
 func checkConf(doc string) (object, error) {

@@ -295,8 +295,10 @@ func TestTenantsAreApart(t *testing.T) {
 		t.Errorf("the super tenant is deactivated: %v", err)
 	}
 	for _, n := range []identity.NewTenant{
-		{Domain: "Abc.com", Admin: "a", Password: "b", Email: "a@b.co"}, {Domain: ".com", Admin: "a", Password: "b", Email: "a@b.co"},
-		{Domain: "", Admin: "a", Password: "b", Email: "a@b.co"}, {Domain: "a.com", Admin: "a", Password: "b", Email: "a"},
+		{Domain: "Abc.com", Admin: "a", Password: "b", Email: "a@b.co"},
+		{Domain: ".com", Admin: "a", Password: "b", Email: "a@b.co"},
+		{Domain: "", Admin: "a", Password: "b", Email: "a@b.co"},
+		{Domain: "a.com", Admin: "a", Password: "b", Email: "a"},
 		{Domain: "a.com", Admin: "a", Email: "a@b.co"},
 	} {
 		if _, err := w.CreateTenant(w.ctx, n); !errors.Is(err, &fault.BadRequest) {

@@ -121,6 +121,9 @@ func TestConcurrentRegistrationsMakeOneClient(t *testing.T) {
 			if json.Unmarshal([]byte(a.body), &m) == nil {
 				ids[i] = m.ClientID + m.ClientSecret
 			}
+			if ids[i] == "" {
+				t.Errorf("status %d: %s", a.status, a.body)
+			}
 		})
 	}
 	wg.Wait()

@@ -51,6 +51,38 @@ func TestCAIsMadeOnce(t *testing.T) {
 	}
 }
 
+func TestAdoptedCATakesTheOtherOnesPlace(t *testing.T) {
+	first, dir := newTestCA(t), t.TempDir()
+	if _, err := EnsureCA(dir); err != nil {
+		t.Fatal(err)
+	}
+	text, err := first.Export()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{nil, []byte("no PEM"), text[:len(text)/3], first.PEM} {
+		if _, err := AdoptCA(dir, bad); err == nil {
+			t.Errorf("%.20q is adopted", bad)
+		}
+	}
+	adopted, err := AdoptCA(dir, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := EnsureCA(dir)
+	if err != nil || again.Fingerprint() != first.Fingerprint() || adopted.Fingerprint() != first.Fingerprint() {
+		t.Fatalf("after the adoption and a restart: %v", err)
+	}
+	// What one signs the other knows.
+	id, err := again.IssueNode("gw-1", []string{"gateway"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := id.Cert.Leaf.Verify(x509.VerifyOptions{Roots: first.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServerCertificateNamesTheHosts(t *testing.T) {
 	ca, dir := newTestCA(t), t.TempDir()
 	src, err := ca.ServerCertificate(dir, []string{"gw.example.com", "192.0.2.7"}, quiet)

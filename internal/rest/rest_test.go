@@ -51,6 +51,11 @@ paths:
       operationId: getSpecial
       responses: {'200': {description: ok}}
       security: [{o: []}]
+  /things/shown:
+    get:
+      operationId: getShown
+      responses: {'200': {description: ok}}
+      security: [{}, {o: [read]}]
 components:
   securitySchemes:
     o: {type: oauth2, flows: {}}
@@ -100,7 +105,7 @@ func handlers() map[string]Handler {
 			}
 			return JSON(w, 201, in)
 		},
-		"getThing": echo, "getSpecial": echo,
+		"getThing": echo, "getSpecial": echo, "getShown": echo,
 	}
 }
 
@@ -137,6 +142,9 @@ func TestSurface(t *testing.T) {
 		"any one of the scopes":            {"POST", "/things", "manage", `{"name":"a"}`, 201, `"name":"a"`},
 		"open to anybody":                  {"GET", "/things/x%2Fy", "", "", 200, `"id":"x/y","op":"getThing","user":"anonymous"`},
 		"open, with a forged token":        {"GET", "/things/x", "forged", "", 401, ""},
+		"open to strangers":                {"GET", "/things/shown", "", "", 200, `"user":"anonymous"`},
+		"open to strangers, with a scope":  {"GET", "/things/shown", "read", "", 200, `"user":"u"`},
+		"open to strangers, without it":    {"GET", "/things/shown", "write", "", 401, ""},
 		"a literal wins over a parameter":  {"GET", "/things/special", "", "", 200, `"op":"getSpecial"`},
 		"matrix suffix":                    {"GET", "/things/x;a=b", "read", "", 401, ""},
 		"unknown path":                     {"GET", "/nothing", "read", "", 404, `"code":404`},

@@ -22,9 +22,11 @@ var home = apim.In(apim.SuperTenant)
 var zero snapshot.Version
 
 func pizza(i int) *apim.API {
-	return &apim.API{Name: fmt.Sprintf("Pizza%05d", i), Version: "1.0", Context: fmt.Sprintf("/pizza%d", i),
+	return &apim.API{
+		Name: fmt.Sprintf("Pizza%05d", i), Version: "1.0", Context: fmt.Sprintf("/pizza%d", i),
 		ContextTemplate: fmt.Sprintf("/pizza%d/{version}", i), Provider: "alice", Type: "HTTP", State: apim.Published,
-		Tags: []string{"food", fmt.Sprint("t", i%10)}, Description: "Orders pizza, and brings it warm. Number " + fmt.Sprint(i)}
+		Tags: []string{"food", fmt.Sprint("t", i%10)}, Description: "Orders pizza, and brings it warm. Number " + fmt.Sprint(i),
+	}
 }
 
 // filled has something in every corner a backup must carry.

@@ -89,7 +89,8 @@ func BenchmarkCreate(b *testing.B) {
 				for pb.Next() {
 					i := n.Add(1)
 					err := db.Subscriptions.Create(b.Context(), home, &apim.Subscription{
-						Application: apim.AppID(fmt.Sprint("app", i)), API: apim.APIID(fmt.Sprint("api", i)), Policy: "Gold", State: "UNBLOCKED", Subscriber: "alice"})
+						Application: apim.AppID(fmt.Sprint("app", i)), API: apim.APIID(fmt.Sprint("api", i)), Policy: "Gold", State: "UNBLOCKED", Subscriber: "alice",
+					})
 					if err != nil {
 						b.Error(err)
 						return

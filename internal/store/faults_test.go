@@ -195,8 +195,10 @@ func TestRetention(t *testing.T) {
 	for name, url := range map[string]string{"sqlite": sqliteURL(t), "postgres": pgtest.URL(t)} {
 		t.Run(name, func(t *testing.T) {
 			var ahead atomic.Int64
-			db := opened(t, url, store.Options{Sweep: -1, Keep: 24 * time.Hour, KeepMin: 3,
-				Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+			db := opened(t, url, store.Options{
+				Sweep: -1, Keep: 24 * time.Hour, KeepMin: 3,
+				Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+			})
 			defer db.Close()
 			ctx := t.Context()
 			first, err := db.Blobs.Put(ctx, []byte("the first definition"))

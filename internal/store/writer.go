@@ -109,14 +109,18 @@ func (w *writer) group(ctx context.Context, t *turn) {
 		}
 		return
 	}
-	var ran []*turn
+	var ran, refused []*turn // refused ended in an error of their own
 	var abort error
 	start := time.Now()
 	for t != nil {
 		if t.state.CompareAndSwap(waiting, taken) {
-			var ok bool
-			if ok, abort = w.serve(ctx, t); ok {
+			var ended ending
+			switch ended, abort = w.serve(ctx, t); ended {
+			case kept:
 				ran = append(ran, t)
+			case undone:
+				refused = append(refused, t)
+			case told:
 			}
 			if abort != nil {
 				break
@@ -133,6 +137,7 @@ func (w *writer) group(ctx context.Context, t *turn) {
 	if abort == nil && len(ran) == 0 {
 		_, abort = w.st.ExecContext(ctx, "ROLLBACK") // nothing to sync
 		if abort == nil {
+			release(refused, nil)
 			return
 		}
 	}
@@ -147,46 +152,59 @@ func (w *writer) group(ctx context.Context, t *turn) {
 	if abort != nil {
 		// Best effort: the errors that bring us here mostly rolled back already.
 		_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
-		for _, r := range ran {
-			r.result <- w.d.dial.fault(abort)
-		}
+		release(ran, w.d.dial.fault(abort))
+		release(refused, w.d.dial.fault(abort))
 		return
 	}
 	w.d.stats.commits.Add(1)
 	if n := int64(len(ran)); n > w.d.stats.largest.Load() {
 		w.d.stats.largest.Store(n)
 	}
-	for _, r := range ran {
-		r.result <- nil
+	release(ran, nil)
+	release(refused, nil)
+}
+
+func release(turns []*turn, err error) {
+	for _, t := range turns {
+		t.result <- err
 	}
 }
 
-// serve gives the turn to its caller and waits for it to end. ok tells that its
-// rows are part of the group; otherwise its result was sent.
-func (w *writer) serve(ctx context.Context, t *turn) (ok bool, abort error) {
+// ending says how a turn ended.
+type ending int
+
+const (
+	told   ending = iota // its result was sent
+	kept                 // its rows are part of the group
+	undone               // it failed and its rows are gone
+)
+
+// serve gives the turn to its caller and waits for it to end. A failed turn is
+// released with the group and not before: what it failed on may be a row of the
+// group (a name just taken), which others can read only after the commit.
+func (w *writer) serve(ctx context.Context, t *turn) (ended ending, abort error) {
 	if _, err := w.st.ExecContext(ctx, "SAVEPOINT turn"); err != nil {
 		t.refuse(w.d.dial.fault(err))
-		return false, err
+		return told, err
 	}
 	t.begin <- &tx{q: w.st, d: w.d}
 	out := <-t.end
 	if out.abort != nil {
 		t.result <- nil // the caller knows its own error
-		return false, out.abort
+		return told, out.abort
 	}
 	if !out.ok {
 		_, err := w.st.ExecContext(ctx, "ROLLBACK TO turn")
 		if err == nil {
 			_, err = w.st.ExecContext(ctx, "RELEASE turn")
 		}
-		t.result <- nil
-		return false, err
+		return undone, err
 	}
 	if _, err := w.st.ExecContext(ctx, "RELEASE turn"); err != nil {
 		t.result <- w.d.dial.fault(err)
-		return false, err
+		return told, err
 	}
-	return true, nil
+	return kept, nil
 }
 
 func (t *turn) refuse(err error) {
@@ -268,7 +286,11 @@ func (w *writer) hold(ctx context.Context, t *turn, x *tx, fn func(context.Conte
 		}
 		t.end <- out
 		if !out.ok {
-			<-t.result // the rows are gone when the caller hears of the error
+			// The rows are gone, and those it failed on are there, when the
+			// caller hears of the error.
+			if lost := <-t.result; lost != nil {
+				err = lost
+			}
 		}
 	}()
 	err = fn(context.WithValue(ctx, txKey{w.d}, x), x)

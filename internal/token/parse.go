@@ -197,9 +197,15 @@ func parseClaims(doc []byte) (*Claims, error) {
 		name string
 		to   *string
 	}{
-		{"iss", &c.Issuer}, {"sub", &c.Subject}, {"jti", &c.ID}, {"azp", &c.AuthorizedParty},
-		{"client_id", &c.ClientID}, {"entity_id", &c.EntityID}, {"aut", &c.Aut},
-		{"token_type", &c.TokenType}, {"keytype", &c.KeyType},
+		{"iss", &c.Issuer},
+		{"sub", &c.Subject},
+		{"jti", &c.ID},
+		{"azp", &c.AuthorizedParty},
+		{"client_id", &c.ClientID},
+		{"entity_id", &c.EntityID},
+		{"aut", &c.Aut},
+		{"token_type", &c.TokenType},
+		{"keytype", &c.KeyType},
 	} {
 		if raw, ok := m[f.name]; ok {
 			if err := text(raw, f.to); err != nil {

@@ -534,3 +534,21 @@ func BenchmarkSign(b *testing.B) {
 		})
 	}
 }
+
+func TestRememberedTokensAreVerifiedAnewInTime(t *testing.T) {
+	s := signer(t, ecKey())
+	for ttl, again := range map[time.Duration]bool{0: false, time.Minute: true} {
+		v := verifier(t, Options{CacheTTL: ttl}, s)
+		raw := mustSign(t, s, good())
+		first, err := v.Verify(raw, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if soon, err := v.Verify(raw, now.Add(30*time.Second)); err != nil || soon != first {
+			t.Errorf("after %s: verified again within it, or %v", ttl, err)
+		}
+		if late, err := v.Verify(raw, now.Add(90*time.Second)); err != nil || (late != first) != again {
+			t.Errorf("after %s: verified again %v, want %v (%v)", ttl, late != first, again, err)
+		}
+	}
+}

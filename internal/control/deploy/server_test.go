@@ -107,8 +107,8 @@ func TestListenerStaysClosedUntilANodeIsExpected(t *testing.T) {
 
 func TestListenerOpensAgainForNodesThatJoinedOnce(t *testing.T) {
 	s := newSite(t)
-	s.ack("gw-elsewhere", snapshot.Version{}, time.Now().Add(-time.Hour))
-	s.stop()
+	s.join("gw-1")
+	s.stop() // it never acknowledged anything, as after a restore that has no gateways
 	s.open("127.0.0.1:0", false)
 	s.url()
 }
@@ -139,6 +139,30 @@ func TestJoin(t *testing.T) {
 	}
 	if _, err := node.Join(t.Context(), s.url(), tok, t.TempDir(), "gw-3"); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a token works twice: %v", err)
+	}
+}
+
+func TestJoinByTheFirstControlNodeThatAnswers(t *testing.T) {
+	s := newSite(t)
+	home, tok := t.TempDir(), s.token("gateway")
+	gone, there := "https://127.0.0.1:1", s.url()
+	if _, err := node.Join(t.Context(), gone+",no address", tok, t.TempDir(), "gw-1"); err == nil {
+		t.Error("a bad address is taken")
+	}
+	j, err := node.Join(t.Context(), gone+","+there, tok, home, "gw-1")
+	must(t, err)
+	if strings.Join(j.Controls, ",") != gone+","+there {
+		t.Errorf("it follows %v", j.Controls)
+	}
+	must(t, j.Refollow(home, ""))
+	must(t, j.Refollow(home, there))
+	kept, err := node.LoadJoined(home)
+	must(t, err)
+	if strings.Join(kept.Controls, ",") != there || kept.Bus != j.Bus || kept.ID != "gw-1" {
+		t.Errorf("after a start with another list: %+v", kept)
+	}
+	if err := j.Refollow(home, "ftp://x"); err == nil {
+		t.Error("a bad address is followed")
 	}
 }
 

@@ -60,15 +60,18 @@ func TestPolicies(t *testing.T) {
 		want snapshot.Policy
 	}{
 		"business plan that bills what is over": {
-			apim.ThrottlePolicy{Meta: meta, Level: apim.SubLevel, Name: "Gold", Limit: limit, BurstCount: 5, BurstUnit: "sec"}, "subpol/carbon.super/Gold",
+			apim.ThrottlePolicy{Meta: meta, Level: apim.SubLevel, Name: "Gold", Limit: limit, BurstCount: 5, BurstUnit: "sec"},
+			"subpol/carbon.super/Gold",
 			snapshot.Policy{Tenant: "carbon.super", Name: "Gold", Limit: want, BurstCount: 5, BurstUnit: "sec"},
 		},
 		"no burst": {
-			apim.ThrottlePolicy{Meta: meta, Level: apim.SubLevel, Name: "Gold", Limit: limit, BurstCount: -1, BurstUnit: "NA", StopOnQuota: true}, "subpol/carbon.super/Gold",
+			apim.ThrottlePolicy{Meta: meta, Level: apim.SubLevel, Name: "Gold", Limit: limit, BurstCount: -1, BurstUnit: "NA", StopOnQuota: true},
+			"subpol/carbon.super/Gold",
 			snapshot.Policy{Tenant: "carbon.super", Name: "Gold", Limit: want, StopOnQuota: true},
 		},
 		"an application policy always stops": {
-			apim.ThrottlePolicy{Meta: meta, Level: apim.AppLevel, Name: "10PerMin", Limit: limit}, "apppol/carbon.super/10PerMin",
+			apim.ThrottlePolicy{Meta: meta, Level: apim.AppLevel, Name: "10PerMin", Limit: limit},
+			"apppol/carbon.super/10PerMin",
 			snapshot.Policy{Tenant: "carbon.super", Name: "10PerMin", Limit: want, StopOnQuota: true},
 		},
 		"conditions": {
@@ -78,11 +81,15 @@ func TestPolicies(t *testing.T) {
 				{"type":"HEADERCONDITION","headerCondition":{"headerName":"x","headerValue":"y"}},
 				{"type":"QUERYPARAMETERCONDITION","queryParameterCondition":{"parameterName":"p","parameterValue":"v"}},
 				{"type":"JWTCLAIMSCONDITION","jwtClaimsCondition":{"claimUrl":"u","attribute":"a"}}],
-				"limit":{"type":"BANDWIDTHLIMIT","bandwidth":{"dataAmount":1,"dataUnit":"KB","timeUnit":"hour","unitTime":1}}}]`)}, "apipol/carbon.super/c",
+				"limit":{"type":"BANDWIDTHLIMIT","bandwidth":{"dataAmount":1,"dataUnit":"KB","timeUnit":"hour","unitTime":1}}}]`)},
+			"apipol/carbon.super/c",
 			snapshot.Policy{Tenant: "carbon.super", Name: "c", Limit: want, StopOnQuota: true, PerUser: true, Groups: []snapshot.ConditionGroup{{
 				Conditions: []snapshot.Condition{
-					{Type: "IP", Value: "192.0.2.1", Invert: true}, {Type: "IPRANGE", Value: "192.0.2.1", To: "192.0.2.9"},
-					{Type: "HEADER", Name: "x", Value: "y"}, {Type: "QUERY", Name: "p", Value: "v"}, {Type: "CLAIM", Name: "u", Value: "a"},
+					{Type: "IP", Value: "192.0.2.1", Invert: true},
+					{Type: "IPRANGE", Value: "192.0.2.1", To: "192.0.2.9"},
+					{Type: "HEADER", Name: "x", Value: "y"},
+					{Type: "QUERY", Name: "p", Value: "v"},
+					{Type: "CLAIM", Name: "u", Value: "a"},
 				}, Limit: snapshot.Limit{Bytes: 1024, Window: time.Hour},
 			}}},
 		},

@@ -131,8 +131,10 @@ func (s *Service) seedKeyManager(ctx context.Context, t apim.TenantID) error {
 func Defaults() []*apim.ThrottlePolicy {
 	var out []*apim.ThrottlePolicy
 	add := func(level apim.PolicyLevel, name, quota, text string, l apim.Limit) *apim.ThrottlePolicy {
-		p := &apim.ThrottlePolicy{Level: level, Name: name, DisplayName: name, Description: text, Deployed: true, Limit: l, Quota: quota,
-			BurstCount: -1, BurstUnit: "NA", StopOnQuota: true, BillingPlan: "FREE"}
+		p := &apim.ThrottlePolicy{
+			Level: level, Name: name, DisplayName: name, Description: text, Deployed: true, Limit: l, Quota: quota,
+			BurstCount: -1, BurstUnit: "NA", StopOnQuota: true, BillingPlan: "FREE",
+		}
 		out = append(out, p)
 		return p
 	}

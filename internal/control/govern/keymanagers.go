@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/google/uuid"
@@ -157,7 +158,7 @@ func (s *Service) prepare(km, old *apim.KeyManager) error {
 			c.Fields[i].Required = false // it makes no clients there
 		}
 	}
-	for _, f := range c.Fields {
+	for _, f := range append(slices.Clone(c.Fields), undeclaredSecrets(c, km.Properties)...) {
 		v := km.Properties[f.Name]
 		kept := old != nil && f.Secret && v == Mask && old.Secrets[f.Name] != ""
 		if f.Required && v == "" {
@@ -183,6 +184,22 @@ func (s *Service) prepare(km, old *apim.KeyManager) error {
 	}
 	return certificates(km)
 }
+
+// undeclaredSecrets are the properties that no field of the connector declares
+// and whose name says that they are secret: a connector of one's own declares
+// nothing, and its secrets are no less secret.
+func undeclaredSecrets(c Connector, props map[string]string) []Field {
+	var out []Field
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		declared := slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Name == name })
+		if !declared && secretName.MatchString(name) {
+			out = append(out, Field{Name: name, Secret: true})
+		}
+	}
+	return out
+}
+
+var secretName = regexp.MustCompile(`(?i)secret|passw(or)?d|passphrase|api_?key|private_?key|credential`)
 
 // certificates reads where the signing keys of the issuer are.
 func certificates(km *apim.KeyManager) error {

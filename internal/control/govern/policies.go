@@ -202,7 +202,8 @@ func (s *Service) inUse(ctx context.Context, p *apim.ThrottlePolicy) (string, er
 	switch p.Level {
 	case apim.APILevel:
 		n, err := s.APIs.Count(ctx, in, apim.Query{Any: [][]apim.Cond{{
-			{Col: "api_policy", Op: apim.Eq, Value: p.Name}, {Col: "op_policy", Op: apim.Has, Value: p.Name}}}})
+			{Col: "api_policy", Op: apim.Eq, Value: p.Name}, {Col: "op_policy", Op: apim.Has, Value: p.Name},
+		}}})
 		return count(n, err, "APIs")
 	case apim.SubLevel:
 		n, err := s.Subscriptions.Count(ctx, in, apim.Where("policy", p.Name))

@@ -44,8 +44,13 @@ func TestAllows(t *testing.T) {
 		actor      *apim.Actor
 		want       bool
 	}{
-		{"", "x", vip, true}, {"PUBLIC", "x", vip, true}, {"ALLOW", "vip", vip, true}, {"ALLOW", "x", vip, false},
-		{"DENY", "vip", vip, false}, {"DENY", "x", vip, true}, {"ALLOW", "Internal/everyone", vip, true},
+		{"", "x", vip, true},
+		{"PUBLIC", "x", vip, true},
+		{"ALLOW", "vip", vip, true},
+		{"ALLOW", "x", vip, false},
+		{"DENY", "vip", vip, false},
+		{"DENY", "x", vip, true},
+		{"ALLOW", "Internal/everyone", vip, true},
 		{"ALLOW", "Internal/everyone", &apim.Actor{}, false},
 	} {
 		if got := allows(c.kind, []string{c.role}, c.actor); got != c.want {

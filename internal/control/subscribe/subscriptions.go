@@ -112,7 +112,8 @@ func (s *Service) SubscribeAll(ctx context.Context, t apim.TenantID, in []Subscr
 				return nil, err
 			}
 			sub = &Subscribed{Err: err, Subscription: &apim.Subscription{
-				Application: want.Application, API: want.API, Policy: want.Plan, State: Rejected}}
+				Application: want.Application, API: want.API, Policy: want.Plan, State: Rejected,
+			}}
 		}
 		out = append(out, sub)
 	}

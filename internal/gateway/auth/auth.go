@@ -205,9 +205,15 @@ func ruleOf(err error) string {
 		err  error
 		rule string
 	}{
-		{token.ErrExpired, "token-expired"}, {token.ErrNotYet, "token-not-yet"}, {token.ErrIssuer, "token-issuer"},
-		{token.ErrUnknownKey, "token-key"}, {token.ErrAlgorithm, "token-algorithm"}, {token.ErrSignature, "token-signature"},
-		{token.ErrTooLong, "token-length"}, {token.ErrType, "token-type"}, {token.ErrAudience, "audience"},
+		{token.ErrExpired, "token-expired"},
+		{token.ErrNotYet, "token-not-yet"},
+		{token.ErrIssuer, "token-issuer"},
+		{token.ErrUnknownKey, "token-key"},
+		{token.ErrAlgorithm, "token-algorithm"},
+		{token.ErrSignature, "token-signature"},
+		{token.ErrTooLong, "token-length"},
+		{token.ErrType, "token-type"},
+		{token.ErrAudience, "audience"},
 	} {
 		if errors.Is(err, r.err) {
 			return r.rule

@@ -318,9 +318,16 @@ func gateways(t *testing.T, db *store.DB) {
 		must(t, err)
 		want(t, "tokens that wait", n, wanted)
 	}
+	joined := func(wanted bool) {
+		t.Helper()
+		yes, err := db.Log.Joined(ctx)
+		must(t, err)
+		want(t, "a node has joined", yes, wanted)
+	}
 	waiting(1)
 	_, err = db.Log.UseJoinToken(ctx, "sha256:late", now)
 	wantFault(t, err, fault.Missing, "")
+	joined(false)
 	var won atomic.Int32
 	var wg sync.WaitGroup
 	for range 10 {
@@ -334,4 +341,5 @@ func gateways(t *testing.T, db *store.DB) {
 	wg.Wait()
 	want(t, "uses of a token", won.Load(), 1)
 	waiting(0)
+	joined(true)
 }

@@ -77,8 +77,10 @@ func newWorld(t *testing.T, unlimited bool) *world {
 		must(db.TenantConfs.Create(ctx, apim.In(d), &apim.TenantConf{Meta: apim.Meta{Tenant: d}, ID: d, JSON: identity.DefaultConf()}))
 	}
 	for _, n := range []string{"alice", "bob", "stranger"} {
-		must(db.Users.Create(ctx, apim.In(apim.SuperTenant), &apim.User{Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: apim.UserID("id-" + n), Name: n,
-			Roles: []string{"Internal/subscriber"}, Subscriber: n != "stranger"}))
+		must(db.Users.Create(ctx, apim.In(apim.SuperTenant), &apim.User{
+			Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: apim.UserID("id-" + n), Name: n,
+			Roles: []string{"Internal/subscriber"}, Subscriber: n != "stranger",
+		}))
 	}
 	dir, err := identity.New(identity.Options{Tenants: db.Tenants, Confs: db.TenantConfs, Users: db.Users, Roles: db.Roles, Tokens: db.Tokens, InTx: db.InTx})
 	must(err)
@@ -246,8 +248,10 @@ func TestPolicyRules(t *testing.T) {
 		w.must(err)
 		return p.ID
 	}
-	w.must(w.db.APIs.Create(w.as("root"), in, &apim.API{Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: "a", Name: "a", Version: "1", ContextTemplate: "/a",
-		APIPolicy: "10KPerMin", Operations: []apim.Operation{{Target: "/x", Verb: "GET", Policy: "20KPerMin"}}}))
+	w.must(w.db.APIs.Create(w.as("root"), in, &apim.API{
+		Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: "a", Name: "a", Version: "1", ContextTemplate: "/a",
+		APIPolicy: "10KPerMin", Operations: []apim.Operation{{Target: "/x", Verb: "GET", Policy: "20KPerMin"}},
+	}))
 	w.must(w.db.Applications.Create(w.as("root"), in, &apim.Application{Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: "app", Name: "app", Owner: "alice", Policy: "10PerMin"}))
 	w.must(w.db.Subscriptions.Create(w.as("root"), in, &apim.Subscription{Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: "s", Application: "app", API: "a", Policy: "Gold"}))
 	for _, c := range [][3]string{{"advanced", "api", "10KPerMin"}, {"advanced", "api", "20KPerMin"}, {"application", "application", "10PerMin"}, {"subscription", "subscription", "Gold"}} {
@@ -380,6 +384,13 @@ func TestKeyManagers(t *testing.T) {
 		t.Errorf("created: %v", k)
 	}
 	at := "/key-managers/" + k["id"].(string)
+	own := w.call("root", 201, "POST", "/key-managers", body("own", "custom", `"client_id":"me","client_secret":"s3cret","Password":"geheim","apiKey":"k"`))
+	for name, want := range map[string]any{"client_id": "me", "client_secret": "*****", "Password": "*****", "apiKey": "*****"} {
+		if got := own["additionalProperties"].(object)[name]; got != want {
+			t.Errorf("property %s of a connector of one's own reads %v, want %v", name, got, want)
+		}
+	}
+	w.call("root", 200, "DELETE", "/key-managers/"+own["id"].(string), "")
 	w.call("root", 409, "POST", "/key-managers", body("kc", "KeyCloak", `"client_id":"me","client_secret":"x"`))
 	w.refused("root", 400, 901401, "POST", "/key-managers", body("kc2", "KeyCloak", `"client_id":"me"`))
 	w.refused("root", 400, 901401, "POST", "/key-managers", body("kc2", "KeyCloak", `"client_id":"me","client_secret":"*****"`))

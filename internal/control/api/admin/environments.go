@@ -81,8 +81,10 @@ func (in *environment) environment() (*apim.Environment, error) {
 		e.DisplayName = *in.DisplayName
 	}
 	for _, v := range in.VHosts {
-		e.VHosts = append(e.VHosts, apim.VHost{Host: v.Host, HTTPContext: v.HTTPContext, HTTPPort: v.HTTPPort, HTTPSPort: v.HTTPSPort,
-			WSPort: v.WSPort, WSSPort: v.WSSPort, WebsubHTTPPort: v.WebsubHTTPPort, WebsubHTTPSPort: v.WebsubHTTPSPort})
+		e.VHosts = append(e.VHosts, apim.VHost{
+			Host: v.Host, HTTPContext: v.HTTPContext, HTTPPort: v.HTTPPort, HTTPSPort: v.HTTPSPort,
+			WSPort: v.WSPort, WSSPort: v.WSSPort, WebsubHTTPPort: v.WebsubHTTPPort, WebsubHTTPSPort: v.WebsubHTTPSPort,
+		})
 	}
 	if in.Permissions != nil {
 		e.PermissionType, e.PermissionRoles = in.Permissions.Type, in.Permissions.Roles

@@ -25,8 +25,10 @@ type apiKeyIn struct {
 const forever = -1
 
 func (in *apiKeyIn) request() subscribe.APIKeyRequest {
-	out := subscribe.APIKeyRequest{Name: in.Name, KeyType: in.KeyType, Validity: forever,
-		IPs: in.Properties["permittedIP"], Referers: in.Properties["permittedReferer"]}
+	out := subscribe.APIKeyRequest{
+		Name: in.Name, KeyType: in.KeyType, Validity: forever,
+		IPs: in.Properties["permittedIP"], Referers: in.Properties["permittedReferer"],
+	}
 	if in.Validity != nil {
 		out.Validity = *in.Validity
 	}

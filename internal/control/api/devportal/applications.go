@@ -57,8 +57,10 @@ type applicationIn struct {
 }
 
 func (in *applicationIn) application() *apim.Application {
-	return &apim.Application{Name: in.Name, Policy: in.ThrottlingPolicy, Description: in.Description,
-		TokenType: in.TokenType, Attributes: in.Attributes, Visibility: in.Visibility}
+	return &apim.Application{
+		Name: in.Name, Policy: in.ThrottlingPolicy, Description: in.Description,
+		TokenType: in.TokenType, Attributes: in.Attributes, Visibility: in.Visibility,
+	}
 }
 
 // fromApplication joins to an application its keys and the scopes of the APIs

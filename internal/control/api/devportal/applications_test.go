@@ -216,8 +216,13 @@ func TestSubscriptions(t *testing.T) {
 		api, plan    string
 		status, code int
 	}{
-		{"pizza", "Silver", 400, 400}, {"pizza", "Galaxy", 400, 400}, {"draft", "Gold", 403, 900340}, {"old", "Gold", 404, 404},
-		{"partners", "Gold", 404, 900308}, {"nowhere", "Gold", 404, 900308}, {"", "Gold", 400, 400},
+		{"pizza", "Silver", 400, 400},
+		{"pizza", "Galaxy", 400, 400},
+		{"draft", "Gold", 403, 900340},
+		{"old", "Gold", 404, 404},
+		{"partners", "Gold", 404, 900308},
+		{"nowhere", "Gold", 404, 900308},
+		{"", "Gold", 400, 400},
 	} {
 		w.refused("alice", c.status, c.code, "POST", "/subscriptions", body(id, c.api, c.plan))
 	}

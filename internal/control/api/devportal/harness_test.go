@@ -133,6 +133,7 @@ func (c confs) Conf(ctx context.Context, t apim.TenantID) (string, error) {
 	}
 	return row.JSON, nil
 }
+
 func (c confs) SetConf(context.Context, apim.TenantID, string) error { return errors.New("not here") }
 
 type sealer struct{}
@@ -152,8 +153,10 @@ type world struct {
 var actors = map[string]*apim.Actor{}
 
 func actor(user string, t apim.TenantID, roles ...string) *apim.Actor {
-	return &apim.Actor{User: user, UserID: apim.UserID("id-" + user), Tenant: t, Roles: roles,
-		Scopes: []string{"apim:subscribe", "apim:app_manage", "apim:sub_manage", "apim:api_key", "apim:store_settings"}}
+	return &apim.Actor{
+		User: user, UserID: apim.UserID("id-" + user), Tenant: t, Roles: roles,
+		Scopes: []string{"apim:subscribe", "apim:app_manage", "apim:sub_manage", "apim:api_key", "apim:store_settings"},
+	}
 }
 
 func init() {
@@ -225,9 +228,11 @@ func newWorld(t *testing.T) *world {
 // api stores an API named after its id.
 func (w *world) api(id string, change func(*apim.API)) *apim.API {
 	w.t.Helper()
-	a := &apim.API{Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: apim.APIID(id), Name: id, Context: "/" + id, ContextTemplate: "/" + id + "/{version}",
+	a := &apim.API{
+		Meta: apim.Meta{Tenant: apim.SuperTenant}, ID: apim.APIID(id), Name: id, Context: "/" + id, ContextTemplate: "/" + id + "/{version}",
 		Version: "1.0", Provider: "carol", Type: "HTTP", State: apim.Published, Visibility: "PUBLIC", Transports: []string{"http", "https"},
-		Plans: []string{"Gold", "Bronze"}}
+		Plans: []string{"Gold", "Bronze"},
+	}
 	if change != nil {
 		change(a)
 	}

@@ -338,7 +338,8 @@ func (s *server) generateToken(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	tok, err := s.svc.Token(r.Context(), appID(r), k.ID, subscribe.TokenRequest{
-		Secret: in.Secret, Validity: time.Duration(max(in.Validity, 0)) * time.Second, Scopes: in.Scopes, Revoke: in.Revoke, Grant: in.Grant})
+		Secret: in.Secret, Validity: time.Duration(max(in.Validity, 0)) * time.Second, Scopes: in.Scopes, Revoke: in.Revoke, Grant: in.Grant,
+	})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -59,6 +60,9 @@ func (s *server) updateSwagger(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	b, err := s.source(r, f, "apiDefinition")
+	if errors.Is(err, &fault.ArchiveWithoutRoot) { // pinned for the import alone
+		return fault.OpenAPIMissing.With("The archive has no definition in its root")
+	}
 	if err != nil {
 		return err
 	}
@@ -131,6 +135,9 @@ func (s *server) validateOpenAPI(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	b, err := s.source(r, f, "inlineAPIDefinition")
+	if errors.Is(err, &fault.ArchiveWithoutRoot) {
+		err = fault.OpenAPIMissing.With("The archive has no definition in its root")
+	}
 	v := verdictDTO{Errors: []verdictError{}}
 	var doc *definition.Doc
 	if err == nil {
