@@ -34,7 +34,6 @@ type measurement struct {
 type report struct {
 	rows []row
 	tmp  string
-	slow bool
 }
 
 func (r *report) add(what, target, got string, met bool) {

@@ -40,7 +40,6 @@ type keyring struct {
 	loaded time.Time
 	keys   []ringKey
 	set    *token.KeySet
-	issuer *token.Issuer
 }
 
 type ringKey struct {

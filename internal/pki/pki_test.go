@@ -283,7 +283,7 @@ func TestTokenPinsTheCA(t *testing.T) {
 			t.Errorf("token %q is accepted", s)
 		}
 	}
-	if ca.NewToken().Secret == ca.NewToken().Secret {
+	if first, second := ca.NewToken(), ca.NewToken(); first.Secret == second.Secret {
 		t.Error("tokens repeat")
 	}
 }

@@ -3,7 +3,6 @@ package route
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -32,12 +31,6 @@ type segment struct {
 type template struct {
 	segments []segment
 	query    []string // names that must be in the query, with "=value" when fixed
-}
-
-// wild reports whether some segment matches an unknown number of segments or
-// any one of them, which makes the template less specific than those without.
-func (t *template) wild() bool {
-	return slices.ContainsFunc(t.segments, func(s segment) bool { return s.rank >= rankStar })
 }
 
 // MaxSegments bounds the depth of a template.
