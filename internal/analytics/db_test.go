@@ -508,14 +508,15 @@ func TestKillLosesNoAcknowledgedBatch(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Duration(200+rand.IntN(300))*time.Millisecond, func() { cmd.Process.Signal(syscall.SIGKILL) })
-		acked := uint64(0)
+		acked, killAt := uint64(0), uint64(5+rand.IntN(60))
 		for {
 			var n uint64
 			if _, err := fmt.Fscanln(out, &n); err != nil {
 				break
 			}
-			acked = n
+			if acked = n; acked == killAt {
+				cmd.Process.Signal(syscall.SIGKILL)
+			}
 		}
 		cmd.Wait()
 		d := open(t, dir, atNoon())

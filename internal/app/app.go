@@ -312,7 +312,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	a.listeners.start()
 	a.serving.Store(true)
-	a.log.Info("serving", "node", a.name, "roles", a.cfg.Roles, "after", time.Since(a.started).Round(time.Millisecond))
+	if !a.greets() {
+		a.log.Info("serving", "node", a.name, "roles", a.cfg.Roles, "after", time.Since(a.started).Round(time.Millisecond))
+	}
 	if err := a.greet(ctx, work); err != nil {
 		stop(err)
 	}

@@ -53,6 +53,10 @@ func (a *App) greet(ctx, work context.Context) error {
 	return err
 }
 
+// greets reports whether a person reads the greeting of a first start, which
+// says all that the log line of a start would.
+func (a *App) greets() bool { return a.admin.fresh && a.control != nil && isTerminal(a.o.Stderr) }
+
 // serverFlag is what a client command needs to reach this server, when it is
 // not the default one.
 func (a *App) serverFlag() string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/apim"
@@ -123,7 +124,11 @@ func (r *Relay) differing(ctx context.Context) ([]snapshot.Item, error) {
 		return nil, err
 	}
 	take(mark)
-	r.log.InfoContext(ctx, "snapshot rebuilt", "items", len(seen), "changed", len(differ), "took", time.Since(start))
+	level := slog.LevelInfo
+	if len(was) == 0 {
+		level = slog.LevelDebug // a first start, and no news
+	}
+	r.log.Log(ctx, level, "snapshot rebuilt", "items", len(seen), "changed", len(differ), "took", time.Since(start))
 	return differ, nil
 }
 
