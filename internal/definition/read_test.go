@@ -51,7 +51,7 @@ func TestReadRefuses(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %v, want it to say %q", err, tt.text)
 			}
-			if d := time.Since(start); d > 2*time.Second {
+			if d := time.Since(start); d > 20*time.Second { // far above what any takes: a hang, not a measure
 				t.Errorf("took %v", d)
 			}
 		})

@@ -431,7 +431,7 @@ func TestPriorKnowledgeIsHandedOver(t *testing.T) {
 
 func TestReaderAboveTheFloorRateIsServed(t *testing.T) {
 	const size = 600 << 10
-	_, addr := start(t, Limits{Grace: 300 * time.Millisecond, Rate: 100 << 10, SendBuffer: 16 << 10}, func(x *Exchange) {
+	_, addr := start(t, Limits{Grace: time.Second, Rate: 20 << 10, SendBuffer: 16 << 10}, func(x *Exchange) {
 		_ = x.Reply(200, nil, size)
 		_, _ = x.Write(make([]byte, size)) // one call, much longer than the grace
 	})

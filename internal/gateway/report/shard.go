@@ -166,6 +166,8 @@ func (s *shards) drain(p *pool) {
 		cells, calls, decisions, dropped := sh.cells, sh.calls, sh.decisions, sh.dropped
 		if len(cells) > 0 {
 			sh.cells = make(map[key]*cell, min(len(cells), 64))
+		} else {
+			cells = nil // the map stays with the shard, whose callers write to it
 		}
 		sh.calls, sh.decisions, sh.dropped = nil, nil, 0
 		sh.mu.Unlock()
