@@ -25,11 +25,14 @@ import (
 //go:embed schema.sql
 var schema string
 
+//go:embed trend.sql
+var trendSchema string
+
+// migrations bring a file from the version of their index to the next one.
+var migrations = []string{schema, trendSchema}
+
 // queryConns are the connections that questions are answered on.
 const queryConns = 4
-
-// schemaVersion is the version of schema.sql that this binary writes.
-const schemaVersion = 1
 
 // Options of Open. Zero values mean the defaults in brackets.
 type Options struct {
@@ -153,18 +156,26 @@ func (d *DB) migrate() error {
 	if err := d.write.QueryRow("PRAGMA user_version").Scan(&v); err != nil {
 		return err
 	}
+	newest := len(migrations)
 	switch {
-	case v == schemaVersion:
+	case v == newest:
 		return nil
-	case v > schemaVersion:
-		return fmt.Errorf("the file has schema %d, this version knows %d: it was written by a newer version", v, schemaVersion)
+	case v < 0 || v > newest:
+		return fmt.Errorf("the file has schema %d, this version knows %d: it was written by a newer version", v, newest)
+	case v > 0:
+		d.o.Log.Info("analytics is brought to a newer schema, which takes seconds per million rows", "from", v, "to", newest)
 	}
 	tx, err := d.write.Begin()
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+	for _, m := range migrations[v:] {
+		if _, err := tx.Exec(m); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", newest)); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -276,18 +276,18 @@ func TestRetentionKeepsRollUpsLongerThanWhatTheyAreMadeOf(t *testing.T) {
 		age  time.Duration
 		rows string
 	}{
-		{day, "minute=1 hour=1 day=1 call=1 decision=1 dim=1"},
-		{3 * day, "minute=0 hour=1 day=1 call=1 decision=1 dim=1"},
-		{8 * day, "minute=0 hour=1 day=1 call=0 decision=1 dim=1"},
-		{62 * day, "minute=0 hour=0 day=1 call=0 decision=0 dim=1"},
-		{735 * day, "minute=0 hour=0 day=0 call=0 decision=0 dim=0"},
+		{day, "minute=1 hour=1 day=1 trend=6 call=1 decision=1 dim=1"},
+		{3 * day, "minute=0 hour=1 day=1 trend=4 call=1 decision=1 dim=1"},
+		{8 * day, "minute=0 hour=1 day=1 trend=4 call=0 decision=1 dim=1"},
+		{62 * day, "minute=0 hour=0 day=1 trend=2 call=0 decision=0 dim=1"},
+		{735 * day, "minute=0 hour=0 day=0 trend=0 call=0 decision=0 dim=0"},
 	} {
 		c.set(noon.Add(s.age))
 		if err := d.Prune(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, table := range []string{"minute", "hour", "day", "call", "decision", "dim"} {
+		for _, table := range []string{"minute", "hour", "day", "trend", "call", "decision", "dim"} {
 			var n int
 			if err := d.read.QueryRow(`SELECT count(*) FROM ` + table).Scan(&n); err != nil {
 				t.Fatal(err)

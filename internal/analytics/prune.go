@@ -34,6 +34,9 @@ func (d *DB) prune() error {
 		{`DELETE FROM minute WHERE bucket < ?`, floor(now.Add(-d.o.KeepMinutes).Unix(), 3600), nil},
 		{`DELETE FROM hour WHERE bucket < ?`, floor(now.Add(-d.o.KeepHours).Unix(), 86400), nil},
 		{`DELETE FROM day WHERE bucket < ?`, floor(now.Add(-d.o.KeepDays).Unix(), 86400), &days},
+		{`DELETE FROM trend WHERE step = 60 AND bucket < ?`, floor(now.Add(-d.o.KeepMinutes).Unix(), 3600), nil},
+		{`DELETE FROM trend WHERE step = 3600 AND bucket < ?`, floor(now.Add(-d.o.KeepHours).Unix(), 86400), nil},
+		{`DELETE FROM trend WHERE step = 86400 AND bucket < ?`, floor(now.Add(-d.o.KeepDays).Unix(), 86400), nil},
 		{`DELETE FROM ahead WHERE (gateway, boot) IN (SELECT gateway, boot FROM source WHERE updated < ?)`, now.Add(-sourcesKept).Unix(), nil},
 		{`DELETE FROM source WHERE updated < ?`, now.Add(-sourcesKept).Unix(), nil},
 	} {
@@ -63,11 +66,7 @@ func (d *DB) prune() error {
 // delete repeats a statement until it finds less than a chunk.
 func (d *DB) delete(q string, args ...any) (total int64, err error) {
 	for range pruneTurns {
-		res, err := d.write.Exec(q, args...)
-		if err != nil {
-			return total, fmt.Errorf("prune analytics: %w", err)
-		}
-		n, err := res.RowsAffected()
+		n, err := d.affected(q, args...)
 		if err != nil {
 			return total, fmt.Errorf("prune analytics: %w", err)
 		}
@@ -76,6 +75,15 @@ func (d *DB) delete(q string, args ...any) (total int64, err error) {
 		}
 	}
 	return total, nil
+}
+
+// affected runs one statement and says how many rows it changed.
+func (d *DB) affected(q string, args ...any) (int64, error) {
+	res, err := d.write.Exec(q, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 // shrink keeps the file within its size. What says least about the past goes
@@ -92,18 +100,24 @@ func (d *DB) shrink() error {
 			break
 		}
 		var n int64
-		for _, q := range []string{
-			`DELETE FROM call WHERE id IN (SELECT id FROM call ORDER BY id LIMIT 5000)`,
-			`DELETE FROM decision WHERE ref IN (SELECT ref FROM decision ORDER BY time LIMIT 5000)`,
-			`DELETE FROM minute WHERE bucket < (SELECT min(bucket) + 3600 FROM minute)`,
-			`DELETE FROM hour WHERE bucket < (SELECT min(bucket) + 86400 FROM hour)`,
+		for _, q := range [][]string{
+			{`DELETE FROM call WHERE id IN (SELECT id FROM call ORDER BY id LIMIT 5000)`},
+			{`DELETE FROM decision WHERE ref IN (SELECT ref FROM decision ORDER BY time LIMIT 5000)`},
+			{
+				`DELETE FROM minute WHERE bucket < (SELECT min(bucket) + 3600 FROM minute)`,
+				`DELETE FROM trend WHERE step = 60 AND bucket < (SELECT coalesce(min(bucket), 1 << 60) FROM minute)`,
+			},
+			{
+				`DELETE FROM hour WHERE bucket < (SELECT min(bucket) + 86400 FROM hour)`,
+				`DELETE FROM trend WHERE step = 3600 AND bucket < (SELECT coalesce(min(bucket), 1 << 60) FROM hour)`,
+			},
 		} {
-			res, err := d.write.Exec(q)
-			if err != nil {
-				return fmt.Errorf("shrink analytics: %w", err)
-			}
-			if n, err = res.RowsAffected(); err != nil {
-				return fmt.Errorf("shrink analytics: %w", err)
+			for _, q := range q {
+				deleted, err := d.affected(q)
+				if err != nil {
+					return fmt.Errorf("shrink analytics: %w", err)
+				}
+				n += deleted
 			}
 			if n > 0 {
 				break

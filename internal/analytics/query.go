@@ -314,13 +314,13 @@ func (d *DB) Series(ctx context.Context, q Query, step string) (*Series, error) 
 	if oldest := now.Add(-kept).Unix(); hi <= oldest && at < 2 {
 		return nil, fault.BadRequest.Withf("steps of a %s are kept for %v; choose a longer step", step, kept)
 	}
-	groups, err := d.gather(ctx, &q, []segment{{tables[at], lo, hi}}, "t.bucket")
+	groups, err := d.series(ctx, &q, at, lo, hi)
 	if err != nil {
 		return nil, err
 	}
 	out := &Series{Range: Range{time.Unix(lo, 0).UTC(), time.Unix(hi, 0).UTC()}, Step: step, Points: make([]Point, 0, len(groups))}
 	for b := lo; b < hi; b += size {
-		if t := groups[fmt.Sprint(b)]; t != nil {
+		if t := groups[b]; t != nil {
 			out.Points = append(out.Points, Point{Time: time.Unix(b, 0).UTC(), Sums: t.sums()})
 		}
 	}

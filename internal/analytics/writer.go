@@ -139,6 +139,12 @@ type cell struct {
 	gateway, backend hist
 }
 
+func (x *cell) add(c *usage.Counter) {
+	x.n, x.in, x.out = plus(x.n, c.Count), plus(x.in, c.BytesIn), plus(x.out, c.BytesOut)
+	x.gateway.add(&c.Gateway)
+	x.backend.add(&c.Backend)
+}
+
 type cellKey struct {
 	bucket, dim int64
 }
@@ -149,7 +155,7 @@ func (d *DB) store(group []*job) error {
 		return fmt.Errorf("store usage: %w", err)
 	}
 	defer tx.Rollback()
-	w := &writing{d: d, tx: tx, made: map[usage.CounterKey]int64{}, stmts: map[string]*sql.Stmt{}}
+	w := &writing{d: d, tx: tx, trends: map[trendKey]*trendCell{}, made: map[usage.CounterKey]int64{}, stmts: map[string]*sql.Stmt{}}
 	for i := range w.cells {
 		w.cells[i] = map[cellKey]*cell{}
 	}
@@ -192,11 +198,12 @@ func (d *DB) store(group []*job) error {
 
 // writing is one transaction.
 type writing struct {
-	d     *DB
-	tx    *sql.Tx
-	cells [3]map[cellKey]*cell // minute, hour, day
-	made  map[usage.CounterKey]int64
-	stmts map[string]*sql.Stmt
+	d      *DB
+	tx     *sql.Tx
+	cells  [3]map[cellKey]*cell // minute, hour, day
+	trends map[trendKey]*trendCell
+	made   map[usage.CounterKey]int64
+	stmts  map[string]*sql.Stmt
 }
 
 func (w *writing) stmt(q string) (*sql.Stmt, error) {
@@ -282,10 +289,9 @@ func (w *writing) batch(b *usage.Batch) error {
 				x = &cell{}
 				w.cells[i][k] = x
 			}
-			x.n, x.in, x.out = plus(x.n, c.Count), plus(x.in, c.BytesIn), plus(x.out, c.BytesOut)
-			x.gateway.add(&c.Gateway)
-			x.backend.add(&c.Backend)
+			x.add(c)
 		}
+		w.trend(c)
 	}
 	for i := range b.Calls {
 		c := &b.Calls[i]
@@ -366,5 +372,5 @@ func (w *writing) flush() error {
 			}
 		}
 	}
-	return nil
+	return w.flushTrends()
 }

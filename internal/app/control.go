@@ -128,7 +128,7 @@ func (a *App) wireSync() error {
 		busAddr = a.cfg.Bus.Listen
 	}
 	opened := func() error {
-		_, err := a.bus.Listen(busAddr, id.Server(false))
+		_, err := a.bus.Listen(busAddr, id.Server(false), busRights)
 		return err
 	}
 	if a.cfg.Bus.URL != "" { // a cluster of the operator's own: nodes use it too

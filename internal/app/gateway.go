@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
-	"net/url"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/config"
@@ -132,16 +134,26 @@ func (a *App) ownPorts() []int {
 			out = append(out, n)
 		}
 	}
-	if !c.Database.Postgres {
-		return out
+	if c.Database.Postgres {
+		out = append(out, databasePorts(c.Database.URL.Reveal())...)
 	}
-	port := 5432
-	if u, err := url.Parse(c.Database.URL.Reveal()); err == nil && u.Port() != "" {
-		if n, err := strconv.Atoi(u.Port()); err == nil {
-			port = n
+	return out
+}
+
+// databasePorts are the ports that the store connects to for a PostgreSQL URL,
+// which may name several servers, or a port among its parameters.
+func databasePorts(url string) []int {
+	c, err := pgconn.ParseConfig(url)
+	if err != nil {
+		return []int{5432} // the store cannot be open with such a URL
+	}
+	out := []int{int(c.Port)}
+	for _, f := range c.Fallbacks {
+		if port := int(f.Port); !slices.Contains(out, port) {
+			out = append(out, port)
 		}
 	}
-	return append(out, port)
+	return out
 }
 
 // upstreamRoots are whom backends must be certified by: the system's

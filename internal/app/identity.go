@@ -71,6 +71,7 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 		RefusedGrants: o.RefusedGrant, FreeScopes: o.FreeScopes,
 		APIScopes: newScopeIndex(a.db).roles, SuperAdmin: a.cfg.Admin.Username, ClientAddr: a.clientAddr,
 		Algorithm: o.Algorithm, NamePattern: o.NamePattern, Log: a.log,
+		Await: a.await,
 	})
 	if err != nil {
 		return err
@@ -88,6 +89,17 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 	a.background(func(ctx context.Context) error { return a.pruneTokens(ctx) })
 	a.background(a.answerPasswords)
 	return nil
+}
+
+// await holds an answer back until gateways know what was written. It can only
+// where the control role runs too, which hears their acknowledgements.
+func (a *App) await(ctx context.Context, changes []int64) {
+	if a.control == nil {
+		return
+	}
+	if _, err := a.control.receipts.Wait(ctx, changes); err != nil && ctx.Err() == nil {
+		a.log.WarnContext(ctx, "change not confirmed by gateways", "err", err)
+	}
 }
 
 // pruneTokens removes expired refresh tokens and revocations now and then.

@@ -53,6 +53,7 @@ type listeners struct {
 	pace     pace
 	open     []net.Listener
 	servers  []*http.Server
+	names    []string     // of the listener each open port belongs to
 	busy     atomic.Int64 // requests being served
 	draining atomic.Bool
 	failed   chan error
@@ -95,6 +96,7 @@ func (l *listeners) add(c listener) error {
 		opened++
 		l.open = append(l.open, pacedListener{ln, l.pace})
 		l.servers = append(l.servers, srv)
+		l.names = append(l.names, c.name)
 	}
 	if opened == 0 {
 		return fmt.Errorf("open %s port %d: none of the addresses %v could be used", c.name, c.port, c.hosts)
@@ -138,29 +140,24 @@ func (l *listeners) track(next http.Handler) http.Handler {
 
 // drain stops without failing a request: first every answer says that the
 // connection closes while new ones are still taken (readiness is already
-// false), then the ports close, then what is being served may finish.
+// false), then the ports close, then what is being served may finish. The
+// gateway's ports go first: its calls may need the other ones, for a backend or
+// a password check in this process.
 func (l *listeners) drain(limit time.Duration) error {
 	l.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	grace := min(limit/8, time.Second)
 	sleep(ctx, grace)
-	for _, ln := range l.open {
-		_ = ln.Close() // Shutdown closes it again
-	}
-	// Connections that are in use get one more answer each before the idle
-	// ones are closed.
-	sleep(ctx, grace/2)
-	errs := make(chan error, len(l.servers))
-	for _, s := range l.servers {
-		go func() { errs <- s.Shutdown(ctx) }()
-	}
+	front := make(chan error, 1)
+	go func() { front <- l.stop(ctx, grace/2, true) }()
 	var failed error
-	for range l.servers {
-		if err := <-errs; err != nil {
-			failed = err
-		}
+	select {
+	case failed = <-front:
+		front <- nil
+	case <-time.After(limit - 3*grace): // the rest needs its time too
 	}
+	failed = errors.Join(failed, l.stop(ctx, grace/2, false), <-front)
 	for _, s := range l.servers {
 		_ = s.Close() // whatever outlived the limit
 	}
@@ -168,6 +165,33 @@ func (l *listeners) drain(limit time.Duration) error {
 		return fmt.Errorf("drain: %d requests were still running after %s", l.busy.Load(), limit)
 	}
 	return nil
+}
+
+// stop closes the ports of the gateway, or all others, and waits for their
+// requests until ctx ends.
+func (l *listeners) stop(ctx context.Context, grace time.Duration, gateway bool) error {
+	var servers []*http.Server
+	for i, ln := range l.open {
+		if (l.names[i] == "gateway") == gateway {
+			_ = ln.Close() // Shutdown closes it again
+			servers = append(servers, l.servers[i])
+		}
+	}
+	if len(servers) == 0 {
+		return nil
+	}
+	// Connections that are in use get one more answer each before the idle
+	// ones are closed.
+	sleep(ctx, grace)
+	errs := make(chan error, len(servers))
+	for _, s := range servers {
+		go func() { errs <- s.Shutdown(ctx) }()
+	}
+	var failed error
+	for range servers {
+		failed = errors.Join(failed, <-errs)
+	}
+	return failed
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/apim"
@@ -61,13 +62,32 @@ func (a *App) own(pattern string, h rest.Handler) {
 			rest.Fault(w, r, &fault.NotAuthorized)
 			return
 		}
-		if err := h(w, r.WithContext(apim.WithActor(r.Context(), actor))); err != nil {
+		ctx, changes := apim.TrackChanges(apim.WithActor(r.Context(), actor))
+		held := &heldAnswer{ResponseWriter: w, before: func() { a.await(ctx, changes.IDs()) }}
+		if err := h(held, r.WithContext(ctx)); err != nil {
 			if f := fault.Of(err); f.Kind == fault.Internal {
 				a.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "err", err)
 			}
 			rest.Fault(w, r, err)
 		}
 	})
+}
+
+// heldAnswer lets an answer begin only after the gateways know what it tells.
+type heldAnswer struct {
+	http.ResponseWriter
+	before func()
+	once   sync.Once
+}
+
+func (h *heldAnswer) WriteHeader(status int) {
+	h.once.Do(h.before)
+	h.ResponseWriter.WriteHeader(status)
+}
+
+func (h *heldAnswer) Write(b []byte) (int, error) {
+	h.once.Do(h.before)
+	return h.ResponseWriter.Write(b)
 }
 
 func (a *App) listNodes(w http.ResponseWriter, r *http.Request) error {
@@ -162,6 +182,23 @@ func (a *App) makeJoinToken(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return rest.JSON(w, http.StatusCreated, map[string]any{"token": token, "control": a.control.address, "roles": in.Roles})
+}
+
+// list answers with the page that a request asks for, each item as view shows it.
+func list[T, V any](w http.ResponseWriter, r *http.Request, sort string, view func(*T) V, find func(context.Context, apim.Query) (apim.Page[T], error)) error {
+	offset, limit, err := rest.PageOf(r)
+	if err != nil {
+		return err
+	}
+	page, err := find(r.Context(), apim.Query{Sort: sort, Offset: offset, Limit: limit})
+	if err != nil {
+		return err
+	}
+	items := make([]V, len(page.Items))
+	for i, v := range page.Items {
+		items[i] = view(v)
+	}
+	return rest.JSON(w, http.StatusOK, rest.NewList(r, items, page.Total, offset, limit))
 }
 
 // decodeStrict reads a small JSON body; our own interface takes no unknown members.

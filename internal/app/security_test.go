@@ -64,15 +64,20 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// run starts the product, with a log of everything, until the test ends.
-func run(t *testing.T) *running {
+// run starts the product, with a log of everything, until the test ends. set
+// are keys of the configuration and their values.
+func run(t *testing.T, set ...string) *running {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs the whole product")
 	}
 	offset, err := e2e.FreeOffset()
 	must(t, err)
-	cfg, err := config.Load(config.Source{Home: filepath.Join(t.TempDir(), "home"), Set: map[string]string{"server.offset": strconv.Itoa(offset)}})
+	keys := map[string]string{"server.offset": strconv.Itoa(offset)}
+	for kv := range slices.Chunk(set, 2) {
+		keys[kv[0]] = kv[1]
+	}
+	cfg, err := config.Load(config.Source{Home: filepath.Join(t.TempDir(), "home"), Set: keys})
 	must(t, err)
 	r := &running{t: t, log: &safeBuffer{}, base: cfg.BaseURL, gw: "http://localhost:" + strconv.Itoa(8280+offset)}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -56,5 +56,5 @@ func upstreamNames(c *config.Config) string {
 // engine's own.
 func storeOptions(a *App) store.Options {
 	d := a.cfg.Database
-	return store.Options{Log: a.log, Version: a.o.Version, Readers: d.MaxConnections, Wait: d.AcquireTimeout}
+	return store.Options{Log: a.log, Version: a.o.Version, Readers: d.MaxConnections, Wait: d.AcquireTimeout, KeepAudits: a.cfg.Audit.Keep}
 }

@@ -44,19 +44,7 @@ func viewTenant(t *apim.Tenant) TenantView {
 }
 
 func (a *App) listTenants(w http.ResponseWriter, r *http.Request) error {
-	offset, limit, err := rest.PageOf(r)
-	if err != nil {
-		return err
-	}
-	page, err := a.people.directory.Tenants(r.Context(), apim.Query{Sort: "domain", Offset: offset, Limit: limit})
-	if err != nil {
-		return err
-	}
-	items := make([]TenantView, len(page.Items))
-	for i, t := range page.Items {
-		items[i] = viewTenant(t)
-	}
-	return rest.JSON(w, http.StatusOK, rest.NewList(r, items, page.Total, offset, limit))
+	return list(w, r, "domain", viewTenant, a.people.directory.Tenants)
 }
 
 func (a *App) createTenant(w http.ResponseWriter, r *http.Request) error {

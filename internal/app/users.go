@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -112,19 +113,9 @@ func (a *App) listUsers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	offset, limit, err := rest.PageOf(r)
-	if err != nil {
-		return err
-	}
-	page, err := a.people.directory.Users(r.Context(), t, apim.Query{Sort: "name", Offset: offset, Limit: limit})
-	if err != nil {
-		return err
-	}
-	items := make([]UserView, len(page.Items))
-	for i, u := range page.Items {
-		items[i] = viewUser(u)
-	}
-	return rest.JSON(w, http.StatusOK, rest.NewList(r, items, page.Total, offset, limit))
+	return list(w, r, "name", viewUser, func(ctx context.Context, q apim.Query) (apim.Page[apim.User], error) {
+		return a.people.directory.Users(ctx, t, q)
+	})
 }
 
 func (a *App) createUser(w http.ResponseWriter, r *http.Request) error {
@@ -213,17 +204,8 @@ func (a *App) listRoles(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	offset, limit, err := rest.PageOf(r)
-	if err != nil {
-		return err
-	}
-	page, err := a.people.directory.Roles(r.Context(), t, apim.Query{Sort: "name", Offset: offset, Limit: limit})
-	if err != nil {
-		return err
-	}
-	items := make([]string, len(page.Items))
-	for i, role := range page.Items {
-		items[i] = role.Name
-	}
-	return rest.JSON(w, http.StatusOK, rest.NewList(r, items, page.Total, offset, limit))
+	nameOf := func(role *apim.Role) string { return role.Name }
+	return list(w, r, "name", nameOf, func(ctx context.Context, q apim.Query) (apim.Page[apim.Role], error) {
+		return a.people.directory.Roles(ctx, t, q)
+	})
 }

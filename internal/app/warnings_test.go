@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cardea-apim/cardea/internal/config"
 	"github.com/cardea-apim/cardea/internal/pki"
+	"github.com/cardea-apim/cardea/internal/store/pgtest"
 )
 
 func TestUnwellPartsAreNamedAndCounted(t *testing.T) {
@@ -49,11 +51,30 @@ func TestNoBackendIsOneOfOurPorts(t *testing.T) {
 			Listen: config.Listen{Node: 9444}, Bus: config.Bus{Listen: "127.0.0.1:7422"},
 			Database: config.Database{Postgres: true, URL: "postgres://u:p@127.0.0.1:6543/x"},
 		}, []int{9444, 4222, 7422, 6543}},
+		"postgres by parameters": {config.Config{Database: config.Database{Postgres: true, URL: "postgres:///x?host=127.0.0.1&port=6543"}}, []int{0, 4222, 6543}},
+		"postgres by IPv6":       {config.Config{Database: config.Database{Postgres: true, URL: "postgresql://u:p@[::1]:6543/x"}}, []int{0, 4222, 6543}},
+		"several postgres":       {config.Config{Database: config.Database{Postgres: true, URL: "postgres://u:p@127.0.0.1:6543,127.0.0.1:6544/x"}}, []int{0, 4222, 6543, 6544}},
 	} {
 		a := &App{cfg: &c.cfg}
 		if got := a.ownPorts(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+// An API whose backend is the database of the process is not called: the rule
+// of ownPorts reaches the gateway.
+func TestTheDatabaseIsNoBackend(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	port := databasePorts(url)[0]
+	r := run(t, "cardea.database.url", url)
+	e := r.settle(user("admin", "admin"), "dbport", "http://127.0.0.1:"+strconv.Itoa(port))
+	key := func(q *http.Request) { q.Header.Set("Internal-Key", e.secrets["internal key"]) }
+	status, body := r.ask(key, "GET", r.gw+"/dbport/1.0.0/a", nil)
+	// Anything else would be what PostgreSQL says to HTTP.
+	if status != http.StatusInternalServerError || !strings.Contains(string(body), `"code":"101503"`) {
+		t.Errorf("%d %s, want 500 with code 101503", status, body)
 	}
 }
 

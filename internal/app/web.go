@@ -26,7 +26,7 @@ func (a *App) openListeners(context.Context) error {
 	if a.cfg.AccessLog {
 		access = a.log.With("log", "access")
 	}
-	site := traced(a.cfg.TraceHeader, access, a.clientAddr, secured(a.mux))
+	site := traced(a.cfg.TraceHeader, access, a.clientAddr, secured(unknownPaths(a.mux)))
 	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.Management, tls: a.tls(l.TLS), h2: true, head: l.MaxHeader, serve: site}); err != nil {
 		return err
 	}

@@ -115,6 +115,59 @@ func TestDrainFailsNoRequest(t *testing.T) {
 	}
 }
 
+// Calls through the gateway to a backend on the management port of the same
+// process, as in the demo, do not fail while the process stops.
+func TestDrainStopsTheGatewayBeforeWhatItCalls(t *testing.T) {
+	t.Parallel()
+	l := newListeners(slog.New(slog.DiscardHandler))
+	front, back := freePort(t), freePort(t)
+	backend := "http://127.0.0.1:" + strconv.Itoa(back)
+	forward := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		res, err := fresh.Get(backend) //nolint:noctx // a test
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		_ = res.Body.Close()
+	})
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(2 * time.Millisecond) })
+	for _, c := range []listener{
+		{name: "management", hosts: []string{"127.0.0.1"}, port: back, serve: ok},
+		{name: "gateway", hosts: []string{"127.0.0.1"}, port: front, serve: forward},
+	} {
+		if err := l.add(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.start()
+	var failed, served atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				res, err := http.Get("http://127.0.0.1:" + strconv.Itoa(front)) //nolint:noctx // a test
+				if err != nil {
+					return // the gateway's port is closed
+				}
+				_ = res.Body.Close()
+				if res.StatusCode != http.StatusOK {
+					failed.Add(1)
+				}
+				served.Add(1)
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	if err := l.drain(4 * time.Second); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if failed.Load() > 0 || served.Load() == 0 {
+		t.Errorf("%d failed of %d", failed.Load(), served.Load())
+	}
+}
+
 func TestPortInUseIsSaidClearly(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -43,6 +43,7 @@ type Bus struct {
 	log    *slog.Logger
 	conn   *nats.Conn
 	server *server.Server // nil unless embedded
+	gate   *gate          // of the server
 
 	mu        sync.Mutex
 	listeners []*listener
@@ -52,6 +53,7 @@ type Bus struct {
 // Embedded starts a bus inside the process. It listens nowhere until Listen.
 func Embedded(o Options) (*Bus, error) {
 	log := o.logger()
+	g := newGate()
 	s, err := server.NewServer(&server.Options{
 		ServerName: o.name(),
 		DontListen: true,
@@ -63,6 +65,8 @@ func Embedded(o Options) (*Bus, error) {
 		WriteDeadline: 10 * time.Second,
 		PingInterval:  10 * time.Second,
 		MaxPingsOut:   2,
+
+		CustomClientAuthentication: g,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start bus: %w", err)
@@ -72,12 +76,12 @@ func Embedded(o Options) (*Bus, error) {
 		s.Shutdown()
 		return nil, errors.New("start bus: not ready after 10 s")
 	}
-	conn, err := nats.Connect(nats.DefaultURL, append(o.common(log), nats.InProcessServer(s))...)
+	conn, err := nats.Connect(nats.DefaultURL, append(o.common(log), nats.InProcessServer(s), nats.Token(g.own))...)
 	if err != nil {
 		s.Shutdown()
 		return nil, fmt.Errorf("start bus: %w", err)
 	}
-	return &Bus{log: log, conn: conn, server: s}, nil
+	return &Bus{log: log, conn: conn, server: s, gate: g}, nil
 }
 
 // Connect joins the bus at the URLs, separated by commas. tlsConf is needed for
@@ -116,6 +120,9 @@ func Connect(urls string, tlsConf *tls.Config, o Options) (*Bus, error) {
 	case tlsConf != nil:
 		opts = append(opts, nats.Secure(tlsConf))
 	}
+	if self := selfOf(tlsConf); self != "" {
+		opts = append(opts, nats.CustomInboxPrefix(inboxOf(self)))
+	}
 	conn, err := nats.Connect(strings.Join(servers, ","), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect bus: %w", err)
@@ -141,6 +148,7 @@ func (o Options) common(log *slog.Logger) []nats.Option {
 	return []nats.Option{
 		nats.Name(o.name()),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a server that refuses now may have other settings later
 		nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 200*time.Millisecond),
@@ -205,9 +213,15 @@ func (b *Bus) Request(ctx context.Context, subject string, data []byte) ([]byte,
 }
 
 // Reply answers requests on the subject. Of all that share a queue name, one
-// gets each request. fn is called for one request after the other.
+// gets each request. fn is called for one request after the other. What is not
+// a request of Request's kind is not answered: its sender may have no right to
+// send where it wants the answer to go.
 func (b *Bus) Reply(subject, queue string, fn func(data []byte) []byte) (cancel func(), err error) {
 	sub, err := b.conn.QueueSubscribe(subject, queue, func(m *nats.Msg) {
+		if !strings.HasPrefix(m.Reply, inboxes) {
+			b.log.Warn("bus message is no request", "subject", subject)
+			return
+		}
 		if err := m.Respond(fn(m.Data)); err != nil {
 			b.log.Warn("bus answer lost", "subject", subject, "err", err)
 		}

@@ -105,6 +105,10 @@ type fixture struct {
 	client *tls.Config
 }
 
+func all(string, []string) Rights {
+	return Rights{Publish: []string{">"}, Subscribe: []string{">"}}
+}
+
 func newFixture(t *testing.T) fixture {
 	t.Helper()
 	ca, err := pki.EnsureCA(t.TempDir())
@@ -135,7 +139,7 @@ func connect(t *testing.T, addr net.Addr, conf *tls.Config) *Bus {
 func TestOtherNodesReachTheBusByMutualTLS(t *testing.T) {
 	f := newFixture(t)
 	home := embedded(t)
-	addr, err := home.Listen("127.0.0.1:0", f.server)
+	addr, err := home.Listen("127.0.0.1:0", f.server, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +165,7 @@ func TestOtherNodesReachTheBusByMutualTLS(t *testing.T) {
 func TestStrangersStayOut(t *testing.T) {
 	f, other := newFixture(t), newFixture(t)
 	home := embedded(t)
-	addr, err := home.Listen("127.0.0.1:0", f.server)
+	addr, err := home.Listen("127.0.0.1:0", f.server, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +181,7 @@ func TestStrangersStayOut(t *testing.T) {
 		}
 		stop()
 	}
-	if _, err := home.Listen("127.0.0.1:0", &tls.Config{}); err == nil {
+	if _, err := home.Listen("127.0.0.1:0", &tls.Config{}, all); err == nil {
 		t.Error("listens without asking for certificates")
 	}
 }
@@ -185,7 +189,7 @@ func TestStrangersStayOut(t *testing.T) {
 func TestClientsSurviveRestartsOfTheBus(t *testing.T) {
 	f := newFixture(t)
 	first := embedded(t)
-	addr, err := first.Listen("127.0.0.1:0", f.server)
+	addr, err := first.Listen("127.0.0.1:0", f.server, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +203,7 @@ func TestClientsSurviveRestartsOfTheBus(t *testing.T) {
 			t.Fatal(err)
 		}
 		first = embedded(t)
-		if _, err := first.Listen(addr.String(), f.server); err != nil {
+		if _, err := first.Listen(addr.String(), f.server, all); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,7 +246,7 @@ func TestConnectBeforeTheBusIsThere(t *testing.T) {
 	if err := far.Publish("early", []byte("kept")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := home.Listen(addr.String(), f.server); err != nil {
+	if _, err := home.Listen(addr.String(), f.server, all); err != nil {
 		t.Fatal(err)
 	}
 	if s := receive(t, got); s != "kept" {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -22,13 +23,17 @@ type listener struct {
 }
 
 // Listen opens the embedded bus to other nodes at the address. The
-// configuration must ask for and verify client certificates.
-func (b *Bus) Listen(addr string, conf *tls.Config) (net.Addr, error) {
+// configuration must ask for and verify client certificates; what a node may do
+// then is what grant says.
+func (b *Bus) Listen(addr string, conf *tls.Config, grant Grant) (net.Addr, error) {
 	if b.server == nil {
 		return nil, errors.New("open bus: it is not in this process")
 	}
 	if conf == nil || (conf.ClientAuth != tls.RequireAndVerifyClientCert && conf.GetConfigForClient == nil) {
 		return nil, errors.New("open bus: client certificates must be required")
+	}
+	if grant == nil {
+		return nil, errors.New("open bus: nobody says what nodes may do")
 	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -44,11 +49,11 @@ func (b *Bus) Listen(addr string, conf *tls.Config) (net.Addr, error) {
 	b.listeners = append(b.listeners, l)
 	b.mu.Unlock()
 	l.wg.Add(1)
-	go b.accept(l, conf)
+	go b.accept(l, conf, grant)
 	return ln.Addr(), nil
 }
 
-func (b *Bus) accept(l *listener, conf *tls.Config) {
+func (b *Bus) accept(l *listener, conf *tls.Config, grant Grant) {
 	defer l.wg.Done()
 	for {
 		c, err := l.Accept()
@@ -68,21 +73,37 @@ func (b *Bus) accept(l *listener, conf *tls.Config) {
 		go func() {
 			defer l.wg.Done()
 			defer l.forget(c)
-			b.bridge(l, tls.Server(c, conf))
+			b.bridge(l, tls.Server(c, conf), grant)
 		}()
 	}
 }
 
-func (b *Bus) bridge(l *listener, c *tls.Conn) {
+// bridge joins a node's connection to the server in the process. The server
+// learns who it is from a ticket, which the bridge puts into the first line in
+// place of whatever the node says there.
+func (b *Bus) bridge(l *listener, c *tls.Conn, grant Grant) {
 	defer c.Close()
-	err := errors.Join(c.SetDeadline(time.Now().Add(10*time.Second)), c.Handshake(), c.SetDeadline(time.Time{}))
-	if err != nil {
+	refused := func(err error) {
 		b.log.Warn("bus refused a connection", "from", c.RemoteAddr().String(), "err", err)
+	}
+	// The deadline covers the first line too.
+	if err := errors.Join(c.SetDeadline(time.Now().Add(10*time.Second)), c.Handshake()); err != nil {
+		refused(err)
+		return
+	}
+	node, roles, err := peer(c.ConnectionState())
+	if err != nil {
+		refused(err)
+		return
+	}
+	rights := grant(node, roles)
+	if rights.empty() {
+		refused(fmt.Errorf("node %s has nothing to do here by its roles %v", node, roles))
 		return
 	}
 	in, err := b.server.InProcessConn()
 	if err != nil {
-		b.log.Warn("bus refused a connection", "from", c.RemoteAddr().String(), "err", err)
+		refused(err)
 		return
 	}
 	if !l.track(in) {
@@ -91,14 +112,30 @@ func (b *Bus) bridge(l *listener, c *tls.Conn) {
 	}
 	defer l.forget(in)
 	done := make(chan struct{}, 2)
-	pipe := func(dst, src net.Conn) {
+	pipe := func(dst net.Conn, src io.Reader) {
 		_, _ = io.Copy(dst, src) // the end of either side ends both; the client reconnects
-		dst.Close()
-		src.Close()
+		in.Close()
+		c.Close()
 		done <- struct{}{}
 	}
-	go pipe(in, c)
-	go pipe(c, in)
+	go pipe(c, in) // the server speaks first
+	go func() {
+		r := bufio.NewReaderSize(c, maxConnect)
+		ticket, drop := b.gate.ticket(node, rights)
+		defer drop()
+		line, err := introduce(r, node, ticket)
+		if err == nil {
+			err = c.SetDeadline(time.Time{})
+		}
+		if err == nil {
+			_, err = in.Write(line)
+		}
+		if err != nil {
+			refused(err)
+			in.Close() // pipe then only waits for the other half
+		}
+		pipe(in, r)
+	}()
 	<-done
 	<-done
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,7 @@ func explainCommand() *cobra.Command {
 			}
 			var d decisionView
 			ask := func() error {
+				d = decisionView{} // an answer leaves out what the one before had, such as its note
 				return c.Do(cmd.Context(), http.MethodGet, client.Own+"/decisions/"+url.PathEscape(args[0]), nil, &d)
 			}
 			err = ask()
@@ -159,12 +161,16 @@ func statsCommand() *cobra.Command {
 			}
 			rows := [][]string{{"", "CALLS", "ERRORS", "REFUSED", "GATEWAY p50", "p99", "BACKEND p50", "p99"}}
 			for _, g := range groups.Groups {
-				name := g.Key
-				if by == "api" && g.APIName != "" {
-					name = g.APIName + " " + g.APIVersion
-				}
+				name := strings.TrimSpace(g.Key)
 				if name == "" {
-					name = "(none)"
+					name = "(none)" // a call that reached no operation, application, …
+				}
+				switch {
+				case g.APIName == "":
+				case by == "api":
+					name = g.APIName + " " + g.APIVersion
+				case by == "operation" && api == "":
+					name = g.APIName + " " + g.APIVersion + " " + name
 				}
 				rows = append(rows, g.row(name))
 			}

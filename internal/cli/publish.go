@@ -33,7 +33,7 @@ Name, version, context and backend come from the document unless given.`,
 		Args: exactly("FILE|URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			started := time.Now()
-			if err := readDocument(cmd.Context(), args[0], &p); err != nil {
+			if err := readDocument(cmd.Context(), &f, args[0], &p); err != nil {
 				return err
 			}
 			c, err := f.connect(cmd.Context(), cmd)
@@ -63,8 +63,10 @@ Name, version, context and backend come from the document unless given.`,
 	return cmd
 }
 
-// readDocument reads a file, standard input (-) or a URL.
-func readDocument(ctx context.Context, from string, p *client.Publication) error {
+// readDocument reads a file, standard input (-) or a URL. The authorities that
+// are trusted for the server are trusted for the URL too; --insecure is about
+// the server alone.
+func readDocument(ctx context.Context, f *serverFlags, from string, p *client.Publication) error {
 	var r io.Reader
 	switch {
 	case from == "-":
@@ -77,7 +79,11 @@ func readDocument(ctx context.Context, from string, p *client.Publication) error
 		if err != nil {
 			return usage("%q is not a URL", from)
 		}
-		res, err := http.DefaultClient.Do(req)
+		h, err := (&serverFlags{caFile: f.caFile, home: f.home}).http(from)
+		if err != nil {
+			return err
+		}
+		res, err := h.Do(req)
 		if err != nil {
 			return fmt.Errorf("fetch document: %w", err)
 		}

@@ -55,6 +55,11 @@ func build(l *loader, v Values) *Config {
 		KeepDays:    v.Duration("cardea.analytics.keep_days", 0),
 		MaxBytes:    int64(v.Int("cardea.analytics.max_size", 0)),
 	}
+	const leastAudit = 24 * time.Hour
+	c.Audit = Audit{Keep: v.Duration("cardea.audit.keep", 0)}
+	if v.Has("cardea.audit.keep") && c.Audit.Keep < leastAudit {
+		l.fail(l.at("cardea.audit.keep"), "cardea.audit.keep: want 1d or more")
+	}
 	c.Log = Log{Format: v.String("cardea.log.format", ""), Level: v.String("cardea.log.level", "info")}
 	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
 		l.fail(l.at("cardea.log.format"), "cardea.log.format: want text or json")

@@ -58,6 +58,7 @@ type Config struct {
 	Bus      Bus
 	Analytic AnalyticsStore
 	Log      Log
+	Audit    Audit
 
 	MasterKey       Secret // hex; empty: a file in home
 	Certificate     Certificate
@@ -178,6 +179,11 @@ type AnalyticsStore struct {
 	KeepHours   time.Duration
 	KeepDays    time.Duration
 	MaxBytes    int64
+}
+
+// Audit is the record of who changed what.
+type Audit struct {
+	Keep time.Duration // 0: the store's default
 }
 
 // Log is where and how the process logs: Format text or json ("" decides by terminal).

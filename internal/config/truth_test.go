@@ -36,6 +36,7 @@ func samples() map[string]sample {
 		"cardea.master_key":                       {"", "[cardea]\nmaster_key = \"" + strings.Repeat("ab", 32) + "\"\n"},
 		"cardea.database.url":                     {"", pg},
 		"cardea.node.control":                     {"", "[cardea]\nnode.control = \"https://c:9444\"\n"},
+		"cardea.audit.keep":                       {"", "[cardea]\naudit.keep = \"9d\"\n"},
 		"cardea.log.level":                        {"", "[cardea]\nlog.level = \"debug\"\n"},
 		"cardea.log.format":                       {"", "[cardea]\nlog.format = \"json\"\n"},
 		"cardea.certificate.key_file":             {"[cardea]\ncertificate.file = \"own.pem\"\n", "certificate.key_file = \"own.key\"\n"},

@@ -93,8 +93,12 @@ func (k *KeyManager) revokeEndpoint(q *request) error {
 	if raw == "" {
 		return invalidRequest("Invalid revocation request")
 	}
+	ctx, changes := apim.TrackChanges(ctx)
 	if err := k.Revoke(ctx, apim.Across(apim.Platform), c.ID, raw); err != nil {
 		return err
+	}
+	if ids := changes.IDs(); len(ids) > 0 && k.o.Await != nil {
+		k.o.Await(ctx, ids)
 	}
 	noStore(q.w)
 	if callback := p["callback"]; validCallback(callback) {

@@ -1,6 +1,7 @@
 package keymanager_test
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/identity"
+	"github.com/cardea-apim/cardea/internal/keymanager"
 )
 
 func introspect(w *world, auth, raw string) reply {
@@ -70,6 +72,25 @@ func TestIntrospectionIsNotForEverybody(t *testing.T) {
 	a = w.do("POST", "/t/t1.com/oauth2/introspect", "token=x", "Authorization", basicOf("admin", "admin"))
 	if a.status != 401 {
 		t.Errorf("tenant path with the super admin: %d %s", a.status, a.body)
+	}
+}
+
+// The answer of a revocation waits for the gateways, once, and only when there
+// is something to tell them.
+func TestRevocationIsAwaited(t *testing.T) {
+	var awaited [][]int64
+	w := newWorld(t, func(o *keymanager.Options) {
+		o.Await = func(_ context.Context, changes []int64) { awaited = append(awaited, changes) }
+	})
+	c, secret := w.client("admin", nil)
+	raw := w.granted(c, secret, "grant_type", "client_credentials")["access_token"].(string)
+	for _, tok := range []string{"x", raw} {
+		if a := w.do("POST", "/oauth2/revoke", "token="+tok, "Authorization", basicOf(string(c.ID), secret)); a.status != 200 {
+			t.Errorf("revoke: %d %s", a.status, a.body)
+		}
+	}
+	if len(awaited) != 1 || len(awaited[0]) == 0 {
+		t.Errorf("waited for %v, want the changes of the one real token", awaited)
 	}
 }
 

@@ -107,6 +107,9 @@ type Options struct {
 	// NamePattern is what names of registered clients must match; default
 	// letters, digits, white space and . _ - @.
 	NamePattern string
+	// Await returns when gateways run the given changes, or after a bounded
+	// time; nil: a revocation is answered as soon as it is stored.
+	Await func(ctx context.Context, changes []int64)
 	// ClientAddr is the address a request came from; nil: the peer's.
 	ClientAddr func(*http.Request) string
 	Log        *slog.Logger

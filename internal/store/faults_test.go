@@ -90,6 +90,57 @@ func TestAuditsAreAppendOnly(t *testing.T) {
 	}
 }
 
+func TestAuditsEndWithTheirTime(t *testing.T) {
+	t.Parallel()
+	pgtest.Admin(t)
+	for name, url := range map[string]string{"sqlite": sqliteURL(t), "postgres": pgtest.URL(t)} {
+		t.Run(name, func(t *testing.T) {
+			var ahead atomic.Int64
+			db := opened(t, url, store.Options{
+				Sweep: -1, KeepAudits: 30 * 24 * time.Hour,
+				Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+			})
+			defer db.Close()
+			ctx := t.Context()
+			kept := func(when string, want int) {
+				t.Helper()
+				p, err := db.Audits(ctx, apim.Across(apim.Platform), apim.Query{Limit: 1})
+				must(t, err)
+				if p.Total != want {
+					t.Errorf("%s: %d audit rows, want %d", when, p.Total, want)
+				}
+			}
+			for i := range 450 { // more than two batches
+				must(t, db.Audit(ctx, home, "login", fmt.Sprint(i), "failed", nil, nil))
+			}
+			ahead.Store(int64(20 * 24 * time.Hour))
+			must(t, db.Audit(ctx, home, "login", "later", "failed", nil, nil))
+			must(t, db.Sweep(ctx))
+			kept("before their time", 451)
+			ahead.Store(int64(31 * 24 * time.Hour))
+			must(t, db.Sweep(ctx))
+			kept("after the time of the first", 1)
+			// What retention may do, nobody else may: neither now nor to what is due.
+			ahead.Store(int64(60 * 24 * time.Hour))
+			for _, q := range []string{"DELETE FROM audits", "UPDATE audits SET who = 'nobody'"} {
+				if err := store.Exec(ctx, db, q); err == nil || !strings.Contains(err.Error(), "append-only") {
+					t.Errorf("%s after a sweep = %v, want a refusal", q, err)
+				}
+			}
+			// Nor what is not due yet, even on retention's own path.
+			early := fmt.Sprintf("INSERT INTO audit_sweep (cutoff) VALUES (%d)", time.Now().UnixMicro())
+			if err := store.Exec(ctx, db, early); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Exec(ctx, db, "DELETE FROM audits"); err == nil || !strings.Contains(err.Error(), "append-only") {
+				t.Errorf("delete of a row after the cutoff = %v, want a refusal", err)
+			}
+			must(t, db.Sweep(ctx))
+			kept("after the time of the last", 0)
+		})
+	}
+}
+
 func TestGroupCommitSharesSyncs(t *testing.T) {
 	t.Parallel()
 	db := opened(t, sqliteURL(t), store.Options{Sweep: -1})

@@ -124,7 +124,7 @@ func (rs *restore) clear(ctx context.Context, url string, schema int64) (epoch i
 // drop removes the whole schema, so that it can be made anew as of the backup.
 func (d *DB) drop(ctx context.Context) error {
 	return d.write(ctx, func(ctx context.Context, x *tx) error {
-		for _, t := range append(slices.Clone(savedTables), "leases", "gateways", "join_tokens", "goose_db_version") {
+		for _, t := range append(slices.Clone(savedTables), "audit_sweep", "leases", "gateways", "join_tokens", "goose_db_version") {
 			if _, err := x.exec(ctx, "DROP TABLE IF EXISTS "+t); err != nil {
 				return fmt.Errorf("empty %s: %w", t, err)
 			}

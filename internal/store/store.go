@@ -22,14 +22,15 @@ import (
 
 // Options adjusts a store. The zero value is usable.
 type Options struct {
-	Log     *slog.Logger     // nil: discarded
-	Version string           // the binary's own version, named when a home is newer than it
-	Readers int              // connections that read on SQLite, of both kinds on PostgreSQL; 0: 4 and 16
-	Wait    time.Duration    // longest wait for a turn to write; 0: 20 s
-	Keep    time.Duration    // version rows older than this go, but for the newest KeepMin of a noun; 0: 180 days
-	KeepMin int              // 0: 20
-	Sweep   time.Duration    // period of the background sweep; 0: an hour; negative: none
-	Now     func() time.Time // nil: time.Now
+	Log        *slog.Logger     // nil: discarded
+	Version    string           // the binary's own version, named when a home is newer than it
+	Readers    int              // connections that read on SQLite, of both kinds on PostgreSQL; 0: 4 and 16
+	Wait       time.Duration    // longest wait for a turn to write; 0: 20 s
+	Keep       time.Duration    // version rows older than this go, but for the newest KeepMin of a noun; 0: 180 days
+	KeepMin    int              // 0: 20
+	KeepAudits time.Duration    // audit rows older than this go; 0: 366 days
+	Sweep      time.Duration    // period of the background sweep; 0: an hour; negative: none
+	Now        func() time.Time // nil: time.Now
 }
 
 func (o Options) withDefaults() Options {
@@ -47,6 +48,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.KeepMin == 0 {
 		o.KeepMin = 20
+	}
+	if o.KeepAudits == 0 {
+		o.KeepAudits = 366 * 24 * time.Hour
 	}
 	if o.Sweep == 0 {
 		o.Sweep = time.Hour

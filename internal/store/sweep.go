@@ -29,15 +29,15 @@ const sweepBatch = 200
 // logKept is how long versioned changes and tombstones are kept.
 const logKept = 7 * 24 * time.Hour
 
-// Sweep removes what retention has ended: old version rows, blobs nobody
-// refers to, expired tokens, versioned changes, tombstones, gone gateways. It
+// Sweep removes what retention has ended: old version and audit rows, blobs
+// nobody refers to, expired tokens, versioned changes, tombstones, gone gateways. It
 // runs in the background, in short transactions; other processes may run it
 // at the same time.
 func (d *DB) Sweep(ctx context.Context) error {
 	if _, err := d.Tokens.Prune(ctx, d.now()); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
-	for _, step := range []func(context.Context, *tx) (int64, error){d.sweepVersions, d.sweepBlobs, d.sweepLog} {
+	for _, step := range []func(context.Context, *tx) (int64, error){d.sweepVersions, d.sweepAudits, d.sweepBlobs, d.sweepLog} {
 		for {
 			var n int64
 			err := d.write(ctx, func(ctx context.Context, x *tx) (err error) {
@@ -84,6 +84,30 @@ func (d *DB) sweepVersions(ctx context.Context, x *tx) (int64, error) {
 		return 0, err
 	}
 	return n, moveRefs(ctx, x, move)
+}
+
+// sweepAudits drops audit rows past their time. The audit is append-only for
+// everything else: a trigger refuses to delete rows but those before the cutoff
+// that stands in audit_sweep, which no other transaction can see.
+func (d *DB) sweepAudits(ctx context.Context, x *tx) (int64, error) {
+	cutoff := micros(d.now().Add(-d.opt.KeepAudits))
+	rows, err := x.query(ctx, "SELECT id FROM audits WHERE at < $1 LIMIT 1", cutoff)
+	if err != nil {
+		return 0, err
+	}
+	due := rows.Next()
+	if err := closed(rows); err != nil || !due {
+		return 0, err
+	}
+	if _, err := x.exec(ctx, "INSERT INTO audit_sweep (cutoff) VALUES ($1)", cutoff); err != nil {
+		return 0, err
+	}
+	n, err := x.affect(ctx, "DELETE FROM audits WHERE id IN (SELECT id FROM audits WHERE at < $1 ORDER BY at LIMIT $2)", cutoff, sweepBatch)
+	if err != nil {
+		return 0, err
+	}
+	_, err = x.exec(ctx, "DELETE FROM audit_sweep")
+	return n, err
 }
 
 func (d *DB) sweepBlobs(ctx context.Context, x *tx) (int64, error) {

@@ -37,6 +37,16 @@ const (
 	subjectClock  = "throttle.clock"   // hub to all, every second
 )
 
+// GatewaySubjects are the subjects an Exchange of the gateway sends to and hears.
+func GatewaySubjects(gateway string) (publish, subscribe []string) {
+	return []string{subjectReport + "*", subjectJoin}, []string{totalsFor(gateway), subjectRefuse, subjectHello, subjectClock}
+}
+
+// HubSubjects are the subjects a Hub sends to and hears.
+func HubSubjects() (publish, subscribe []string) {
+	return []string{subjectTotals + "*", subjectRefuse, subjectHello, subjectClock}, []string{subjectReport + "*", subjectJoin}
+}
+
 // Bus is what both sides need of a bus; *bus.Bus has it. Messages may be lost.
 type Bus interface {
 	Publish(subject string, data []byte) error
