@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -29,7 +28,6 @@ type gatewayOf struct {
 	gw       *gateway.Gateway
 	reporter *report.Reporter
 	follower *node.Follower
-	handler  http.Handler
 }
 
 // ready means: a whole snapshot was applied and every API of it compiled.
@@ -83,7 +81,7 @@ func (a *App) wireGateway(ctx context.Context) error {
 	follower.Load(ctx)
 	a.background(follower.Run)
 	a.metrics.MustRegister(g.Collectors()...)
-	a.gateway = &gatewayOf{gw: g, reporter: reporter, follower: follower, handler: g.Handler()}
+	a.gateway = &gatewayOf{gw: g, reporter: reporter, follower: follower}
 	return nil
 }
 

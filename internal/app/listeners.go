@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/cardea-apim/cardea/internal/http1"
 )
 
 // Bounds of every listener; reference: security.
@@ -21,42 +23,34 @@ const (
 	idleTimeout = 60 * time.Second
 )
 
-// http2Bounds keeps what one connection may hold and ask for small.
-func http2Bounds() *http.HTTP2Config {
-	return &http.HTTP2Config{
-		MaxConcurrentStreams:          250,
-		MaxDecoderHeaderTableSize:     4 << 10,
-		MaxEncoderHeaderTableSize:     4 << 10,
-		MaxReadFrameSize:              64 << 10,
-		MaxReceiveBufferPerConnection: 1 << 20,
-		MaxReceiveBufferPerStream:     256 << 10,
-		SendPingTimeout:               30 * time.Second,
-		PingTimeout:                   15 * time.Second,
-		WriteByteTimeout:              30 * time.Second,
-	}
-}
-
 // listener is one port on one or more addresses with its handler.
 type listener struct {
-	name  string // in messages: management, gateway, nodes
-	hosts []string
-	port  int
-	tls   *tls.Config // nil: plain
-	h2    bool
-	head  int // bound of a request head, bytes; 0: maxHead
-	serve http.Handler
+	name   string // in messages: management, gateway, nodes
+	hosts  []string
+	port   int
+	tls    *tls.Config // nil: plain
+	head   int         // bound of a request head, bytes; 0: maxHead
+	serve  http.Handler
+	engine func(*http1.Exchange) // serves HTTP/1.1; nil: serve does, through an adapter
 }
 
 // listeners are the open ports of a process.
 type listeners struct {
 	log      *slog.Logger
 	pace     pace
-	open     []net.Listener
-	servers  []*http.Server
-	names    []string     // of the listener each open port belongs to
+	open     []port
 	busy     atomic.Int64 // requests being served
 	draining atomic.Bool
 	failed   chan error
+}
+
+// port is one open port, served by our own engine, which hands HTTP/2 over.
+type port struct {
+	net.Listener
+	name   string // of its listener
+	tls    *tls.Config
+	server *http1.Server
+	http2  *handover
 }
 
 func newListeners(log *slog.Logger) *listeners {
@@ -68,18 +62,14 @@ func (l *listeners) add(c listener) error {
 	if c.port == 0 {
 		return nil
 	}
-	srv := &http.Server{
-		Handler:           l.track(c.serve),
-		TLSConfig:         c.tls,
-		ReadHeaderTimeout: headTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    orDefault(c.head, maxHead),
-		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
-		Protocols:         new(http.Protocols),
-		HTTP2:             http2Bounds(),
+	engine := c.engine
+	if engine == nil {
+		engine = http1.Adapt(slowBodies(c.serve))
 	}
-	srv.Protocols.SetHTTP1(true)
-	srv.Protocols.SetHTTP2(c.h2 && c.tls != nil)
+	if c.tls != nil {
+		c.tls = c.tls.Clone()
+		c.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
 	opened := 0
 	for _, host := range c.hosts {
 		addr := net.JoinHostPort(host, strconv.Itoa(c.port))
@@ -94,9 +84,16 @@ func (l *listeners) add(c listener) error {
 			return fmt.Errorf("open %s port %s: %w", c.name, addr, err)
 		}
 		opened++
-		l.open = append(l.open, pacedListener{ln, l.pace})
-		l.servers = append(l.servers, srv)
-		l.names = append(l.names, c.name)
+		h2 := newHandover(l.track(c.serve), l.log, orDefault(c.head, maxHead))
+		l.open = append(l.open, port{Listener: ln, name: c.name, tls: c.tls, http2: h2, server: &http1.Server{
+			Handler: l.tracked(engine),
+			HTTP2:   h2.take,
+			Log:     l.log,
+			Limits: http1.Limits{
+				Head: orDefault(c.head, maxHead), HeadTime: headTimeout, Idle: idleTimeout,
+				Grace: l.pace.grace, Rate: l.pace.rate, Tick: min(100*time.Millisecond, l.pace.grace/10),
+			},
+		}})
 	}
 	if opened == 0 {
 		return fmt.Errorf("open %s port %d: none of the addresses %v could be used", c.name, c.port, c.hosts)
@@ -106,18 +103,16 @@ func (l *listeners) add(c listener) error {
 
 // start serves on every open port.
 func (l *listeners) start() {
-	for i, ln := range l.open {
-		srv := l.servers[i]
+	for _, p := range l.open {
+		ln := p.Listener
+		if p.tls != nil {
+			ln = tls.NewListener(ln, p.tls)
+		}
+		p.http2.start()
 		go func() {
-			var err error
-			if srv.TLSConfig != nil {
-				err = srv.ServeTLS(ln, "", "")
-			} else {
-				err = srv.Serve(ln)
-			}
-			if !errors.Is(err, http.ErrServerClosed) && !l.draining.Load() {
+			if err := p.server.Serve(ln); !errors.Is(err, http1.ErrServerClosed) && !l.draining.Load() {
 				select {
-				case l.failed <- fmt.Errorf("serve %s: %w", ln.Addr(), err):
+				case l.failed <- fmt.Errorf("serve %s: %w", p.Addr(), err):
 				default:
 				}
 			}
@@ -125,8 +120,19 @@ func (l *listeners) start() {
 	}
 }
 
-// track counts requests and, while the process drains, asks clients to leave:
-// over HTTP/2 the same header sends GOAWAY.
+// tracked counts requests and, while the process drains, asks clients to leave.
+func (l *listeners) tracked(next func(*http1.Exchange)) func(*http1.Exchange) {
+	return func(x *http1.Exchange) {
+		l.busy.Add(1)
+		defer l.busy.Add(-1)
+		if l.draining.Load() {
+			x.CloseAfter()
+		}
+		next(x)
+	}
+}
+
+// track is tracked for HTTP/2, where the header sends GOAWAY.
 func (l *listeners) track(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.busy.Add(1)
@@ -158,8 +164,9 @@ func (l *listeners) drain(limit time.Duration) error {
 	case <-time.After(limit - 3*grace): // the rest needs its time too
 	}
 	failed = errors.Join(failed, l.stop(ctx, grace/2, false), <-front)
-	for _, s := range l.servers {
-		_ = s.Close() // whatever outlived the limit
+	for _, p := range l.open {
+		_ = p.server.Close() // whatever outlived the limit
+		_ = p.http2.server.Close()
 	}
 	if failed != nil {
 		return fmt.Errorf("drain: %d requests were still running after %s", l.busy.Load(), limit)
@@ -170,25 +177,26 @@ func (l *listeners) drain(limit time.Duration) error {
 // stop closes the ports of the gateway, or all others, and waits for their
 // requests until ctx ends.
 func (l *listeners) stop(ctx context.Context, grace time.Duration, gateway bool) error {
-	var servers []*http.Server
-	for i, ln := range l.open {
-		if (l.names[i] == "gateway") == gateway {
-			_ = ln.Close() // Shutdown closes it again
-			servers = append(servers, l.servers[i])
+	var ports []port
+	for _, p := range l.open {
+		if (p.name == "gateway") == gateway {
+			_ = p.Close() // Shutdown closes it again
+			ports = append(ports, p)
 		}
 	}
-	if len(servers) == 0 {
+	if len(ports) == 0 {
 		return nil
 	}
 	// Connections that are in use get one more answer each before the idle
 	// ones are closed.
 	sleep(ctx, grace)
-	errs := make(chan error, len(servers))
-	for _, s := range servers {
-		go func() { errs <- s.Shutdown(ctx) }()
+	errs := make(chan error, 2*len(ports))
+	for _, p := range ports {
+		go func() { errs <- p.server.Shutdown(ctx) }()
+		go func() { errs <- p.http2.server.Shutdown(ctx) }()
 	}
 	var failed error
-	for range servers {
+	for range 2 * len(ports) {
 		failed = errors.Join(failed, <-errs)
 	}
 	return failed

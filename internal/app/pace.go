@@ -3,13 +3,12 @@ package app
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/fault"
+	"github.com/cardea-apim/cardea/internal/http1"
 )
 
 // pace is the slowest a peer may be: a grace, and a rate on average after it.
@@ -43,46 +42,33 @@ func (a *account) settle(waited time.Duration, n int) {
 	a.left = min(a.grace, a.left-waited+a.earns(n))
 }
 
-// pacedListener cuts off peers that do not read what they are sent.
-type pacedListener struct {
-	net.Listener
-	pace pace
+var errSlowBody = errors.New("the body came too slowly")
+
+// slowBodies has handlers told in our words that a body came too slowly, which
+// our engine sees to for HTTP/1.1.
+func slowBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			r.Body = namedBody{r.Body}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
-// Accept waits for the next connection.
-func (l pacedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+type namedBody struct{ io.ReadCloser }
+
+// Read reads the body.
+func (b namedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, http1.ErrTimeout) {
+		err = fault.BadRequest.With(errSlowBody.Error()).Because(err)
 	}
-	return &pacedConn{Conn: c, out: l.pace.open()}, nil
-}
-
-// pacedConn has a deadline for every write.
-type pacedConn struct {
-	net.Conn
-	mu  sync.Mutex
-	out account
-}
-
-// Write sends p, or fails when the peer is slower than the floor.
-func (c *pacedConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	start := time.Now()
-	if err := c.SetWriteDeadline(c.out.deadline(start, len(p))); err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Write(p)
-	c.out.settle(time.Since(start), n)
 	return n, err
 }
 
-var errSlowBody = errors.New("the body came too slowly")
-
-// paced bounds how slowly the body of a request may come and, over HTTP/2,
-// where streams wait for the peer's window and not for the connection, how
-// slowly the answer may be read.
+// paced bounds, over HTTP/2, where streams wait for the peer's window and not
+// for the connection, how slowly the body of a request may come and how slowly
+// the answer may be read. Our engine does that for HTTP/1.1.
 func (p pace) paced(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if r.Body != nil && r.Body != http.NoBody {
 		b := &pacedBody{ReadCloser: r.Body, rc: http.NewResponseController(w), in: p.open()}
@@ -90,9 +76,6 @@ func (p pace) paced(w http.ResponseWriter, r *http.Request) http.ResponseWriter 
 		// then drains the body itself before it sends that answer.
 		b.arm(time.Now())
 		r.Body = b
-	}
-	if r.ProtoMajor < 2 {
-		return w
 	}
 	return &pacedWriter{ResponseWriter: w, rc: http.NewResponseController(w), out: p.open()}
 }

@@ -18,13 +18,13 @@ import (
 	"github.com/cardea-apim/cardea/internal/rest"
 )
 
-// paceServer listens with a tenth of a second of grace and a floor of 10 KB/s.
+// paceServer listens with half a second of grace and a floor of 10 KB/s.
 func paceServer(t *testing.T, conf *tls.Config, h http.HandlerFunc) string {
 	t.Helper()
 	l := newListeners(slog.New(slog.DiscardHandler))
-	l.pace = pace{grace: 100 * time.Millisecond, rate: 10 << 10}
+	l.pace = pace{grace: 500 * time.Millisecond, rate: 10 << 10}
 	port := freePort(t)
-	if err := l.add(listener{name: "test", hosts: []string{"127.0.0.1"}, port: port, tls: conf, h2: true, serve: h}); err != nil {
+	if err := l.add(listener{name: "test", hosts: []string{"127.0.0.1"}, port: port, tls: conf, serve: h}); err != nil {
 		t.Fatal(err)
 	}
 	l.start()
@@ -88,7 +88,7 @@ func TestBodiesMustKeepThePace(t *testing.T) {
 			rest.Fault(w, r, err)
 			return
 		}
-		time.Sleep(300 * time.Millisecond) // longer than a deadline left behind
+		time.Sleep(700 * time.Millisecond) // longer than a deadline left behind
 		if r.Context().Err() != nil {
 			return // the answer is lost: the test sees it
 		}
@@ -102,9 +102,9 @@ func TestBodiesMustKeepThePace(t *testing.T) {
 	}{
 		"steady":                   {nil, func() io.Reader { return trickle(2000, 10, 30*time.Millisecond) }, 200},
 		"a pause within the grace": {nil, func() io.Reader { return trickle(100, 1, 50*time.Millisecond) }, 200},
-		"drop by drop":             {nil, func() io.Reader { return trickle(1, 40, 30*time.Millisecond) }, 400},
+		"drop by drop":             {nil, func() io.Reader { return trickle(1, 60, 30*time.Millisecond) }, 400},
 		"steady over h2":           {conf, func() io.Reader { return trickle(2000, 10, 30*time.Millisecond) }, 200},
-		"drop by drop over h2":     {conf, func() io.Reader { return trickle(1, 40, 30*time.Millisecond) }, 400},
+		"drop by drop over h2":     {conf, func() io.Reader { return trickle(1, 60, 30*time.Millisecond) }, 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

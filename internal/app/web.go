@@ -27,7 +27,7 @@ func (a *App) openListeners(context.Context) error {
 		access = a.log.With("log", "access")
 	}
 	site := traced(a.cfg.TraceHeader, access, a.clientAddr, secured(unknownPaths(a.mux)))
-	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.Management, tls: a.tls(l.TLS), h2: true, head: l.MaxHeader, serve: site}); err != nil {
+	if err := a.listeners.add(listener{name: "management", hosts: l.Hosts, port: l.Management, tls: a.tls(l.TLS), head: l.MaxHeader, serve: site}); err != nil {
 		return err
 	}
 	plain := site
@@ -40,7 +40,7 @@ func (a *App) openListeners(context.Context) error {
 	if a.gateway == nil {
 		return nil
 	}
-	api := a.gateway.handler
+	api, engine := a.gateway.gw.Handler(), a.gateway.gw.Serve
 	conf := a.tls(l.GatewayTLS)
 	switch l.ClientAuth {
 	case "require":
@@ -48,10 +48,10 @@ func (a *App) openListeners(context.Context) error {
 	case "optional":
 		conf.ClientAuth = tls.RequestClientCert
 	}
-	if err := a.listeners.add(listener{name: "gateway", hosts: l.GatewayHosts, port: l.GatewayHTTPS, tls: conf, h2: true, serve: api}); err != nil {
+	if err := a.listeners.add(listener{name: "gateway", hosts: l.GatewayHosts, port: l.GatewayHTTPS, tls: conf, serve: api, engine: engine}); err != nil {
 		return err
 	}
-	return a.listeners.add(listener{name: "gateway", hosts: l.GatewayHosts, port: l.GatewayHTTP, serve: api})
+	return a.listeners.add(listener{name: "gateway", hosts: l.GatewayHosts, port: l.GatewayHTTP, serve: api, engine: engine})
 }
 
 // tls is the server certificate with the versions a listener speaks.

@@ -88,12 +88,15 @@ func stepSend(c *call) error {
 		c.Body = &c.in
 	}
 	c.sentAt = time.Now()
-	res, e, err := c.group.Send(c.Ctx, c.g.upstream, &c.Exchange, &c.send, &c.req)
+	e, err := c.group.Send(c.Ctx, c.g.upstream, &c.Exchange, &c.send, &c.req, &c.res)
 	c.headAt = time.Now()
 	if err != nil {
+		if errors.Is(err, proxy.ErrBusy) {
+			c.Reply.Header.Add("Retry-After", "1")
+		}
 		return sendFailed(err, e)
 	}
-	res.Reply(&c.Exchange, &c.g.rules)
+	c.res.Reply(&c.Exchange, &c.g.rules)
 	if c.Reply.Body != nil {
 		c.out = timedBody{r: c.Reply.Body}
 		c.Reply.Body = &c.out
@@ -113,6 +116,8 @@ func sendFailed(err error, e *proxy.Endpoint) error {
 		row, rule, detail = fault.GwIncomplete, "body-incomplete", "The request body ended too early"
 	case errors.Is(err, proxy.ErrSuspended):
 		row, rule, detail = fault.GwSuspended, "endpoint-suspended", "Currently, the endpoint is suspended"
+	case errors.Is(err, proxy.ErrBusy):
+		row, rule, detail = fault.GwOverload, "backend-busy", "Too many calls wait for a connection to the backend"
 	case errors.Is(err, proxy.ErrTimeout):
 		row, rule, detail = fault.GwUpstreamTimeout, "backend-timeout", "The backend did not answer in time"
 	case errors.Is(err, proxy.ErrConnect):
@@ -131,17 +136,35 @@ func sendFailed(err error, e *proxy.Endpoint) error {
 	return exchange.Refuse(exchange.Fault, row.With(detail).Because(err), rule, pairs...)
 }
 
-// counted counts the bytes of a request body. An upstream may still read from
-// it when the reply is complete, so a call that has one is not used again.
+// counted counts the bytes of a request body.
 type counted struct {
 	r io.Reader
 	n atomic.Int64
 }
 
+// Read reads the body.
 func (b *counted) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.n.Add(int64(n))
 	return n, err
+}
+
+// Take is the whole body if it has arrived.
+func (b *counted) Take() ([]byte, bool) {
+	w, ok := b.r.(interface{ Take() ([]byte, bool) })
+	if !ok {
+		return nil, false
+	}
+	p, whole := w.Take()
+	b.n.Add(int64(len(p)))
+	return p, whole
+}
+
+// Interrupt ends a read that waits.
+func (b *counted) Interrupt() {
+	if i, ok := b.r.(interface{ Interrupt() }); ok {
+		i.Interrupt()
+	}
 }
 
 // timedBody measures how long the backend is waited for while its body is read.

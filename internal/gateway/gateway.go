@@ -1,7 +1,8 @@
 // Package gateway serves API calls: it compiles what a snapshot says into flat
 // flows and runs them. See exchange (what steps see), route (which API and
 // resource), facts (applications, keys, subscriptions), auth, proxy and report.
-// httpadapter.go is the only file that knows net/http.
+// engine.go joins it to our own HTTP/1.1 engine, httpadapter.go to net/http's
+// HTTP/2; no other part knows either.
 package gateway
 
 import (
@@ -21,6 +22,7 @@ type Gateway struct {
 	o        Options
 	auth     auth.Authenticator
 	upstream proxy.Upstream
+	own      *upstream // upstream, if it is ours
 	rules    proxy.Rules
 	cors     *cors
 	metrics  metrics
@@ -59,13 +61,14 @@ func New(o Options) (*Gateway, error) {
 		return nil, fmt.Errorf("make gateway: %w", err)
 	}
 	g.tables.Store(&tables{facts: &facts.Facts{}})
-	transport := newTransport(&g.o)
-	g.upstream = o.Upstream
-	if g.upstream == nil {
-		g.upstream = transport
+	fetcher := newFetcher(&g.o)
+	g.close = fetcher.close
+	if g.upstream = o.Upstream; g.upstream == nil {
+		up := newUpstream(&g.o)
+		g.upstream, g.own = up, up
+		g.close = func() { fetcher.close(); up.close() }
 	}
-	g.close = transport.close
-	g.startKeys(transport.fetch)
+	g.startKeys(fetcher.fetch)
 	return g, nil
 }
 

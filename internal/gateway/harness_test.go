@@ -1,13 +1,17 @@
 package gateway
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +22,7 @@ import (
 	"github.com/cardea-apim/cardea/internal/gateway/exchange"
 	"github.com/cardea-apim/cardea/internal/gateway/proxy"
 	"github.com/cardea-apim/cardea/internal/gateway/report"
+	"github.com/cardea-apim/cardea/internal/http1"
 	"github.com/cardea-apim/cardea/internal/snapshot"
 	"github.com/cardea-apim/cardea/internal/throttle"
 	"github.com/cardea-apim/cardea/internal/token"
@@ -43,6 +48,7 @@ type world struct {
 	signer  *token.Signer
 	limiter *throttle.Limiter
 	records *records
+	engine  *http1.Server
 	seq     uint64
 }
 
@@ -75,7 +81,7 @@ type echoed struct {
 	Header                     map[string][]string
 }
 
-func (e echo) Send(_ context.Context, r *proxy.Request) (*proxy.Response, error) {
+func (e echo) Send(_ context.Context, r *proxy.Request, res *proxy.Response) error {
 	out := echoed{Method: r.Method, Target: r.Target, Host: r.Host, Header: map[string][]string{}}
 	for _, f := range r.Header {
 		k := http.CanonicalHeaderKey(f.Name)
@@ -84,22 +90,23 @@ func (e echo) Send(_ context.Context, r *proxy.Request) (*proxy.Response, error)
 	if r.Body != nil {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		out.Body = string(b)
 	}
 	body, err := json.Marshal(out)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	status := e.status
 	if status == 0 {
 		status = 200
 	}
-	return &proxy.Response{
+	*res = proxy.Response{
 		Status: status, Header: exchange.Header{{Name: "Content-Type", Value: "application/json"}, {Name: "X-Backend", Value: "yes"}},
 		Body: io.NopCloser(strings.NewReader(string(body))), Len: int64(len(body)),
-	}, nil
+	}
+	return nil
 }
 
 func newWorld(t testing.TB, change ...func(*Options)) *world {
@@ -119,7 +126,8 @@ func newWorld(t testing.TB, change ...func(*Options)) *world {
 	if w.g, err = New(o); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.g.Close() })
+	w.engine = &http1.Server{Handler: w.g.Serve}
+	t.Cleanup(func() { w.engine.Close(); w.g.Close() })
 	return w
 }
 
@@ -234,28 +242,54 @@ func (w *world) token(change ...func(*token.Claims)) string {
 	return s
 }
 
-// get sends one request through the handler. headers are "Name: value".
+// do sends one request through the engine, without a network. headers are
+// "Name: value".
 func (w *world) do(method, target string, body string, headers ...string) *httptest.ResponseRecorder {
 	w.t.Helper()
-	var rd io.Reader
-	if body != "" {
-		rd = strings.NewReader(body)
-	}
-	r := httptest.NewRequest(method, "http://localhost:8280/", rd)
-	r.RequestURI = target
-	r.RemoteAddr = "192.0.2.7:5555"
+	host, rest := "localhost:8280", ""
 	for _, h := range headers {
-		name, value, _ := strings.Cut(h, ": ")
-		if name == "Host" {
-			r.Host = value
+		if name, value, _ := strings.Cut(h, ": "); name == "Host" {
+			host = value
 			continue
 		}
-		r.Header.Add(name, value)
+		rest += h + "\r\n"
+	}
+	if body != "" {
+		rest += fmt.Sprintf("Content-Length: %d\r\n", len(body))
+	}
+	in := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\n%s\r\n%s", method, target, host, rest, body)
+	line := &wire{in: strings.NewReader(in)}
+	w.engine.ServeConn(line)
+	res, err := http.ReadResponse(bufio.NewReader(&line.out), &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatalf("answer to %s %s: %v", method, target, err)
 	}
 	rec := httptest.NewRecorder()
-	w.g.Handler().ServeHTTP(rec, r)
+	rec.Code = res.StatusCode
+	for name, values := range res.Header {
+		rec.Header()[name] = values
+	}
+	if _, err := rec.Body.ReadFrom(res.Body); err != nil {
+		w.t.Fatalf("answer to %s %s: %v", method, target, err)
+	}
 	return rec
 }
+
+// wire is a client's connection with all it says known before.
+type wire struct {
+	net.Conn
+	in  *strings.Reader
+	out bytes.Buffer
+}
+
+func (l *wire) Read(p []byte) (int, error)       { return l.in.Read(p) }
+func (l *wire) Write(p []byte) (int, error)      { return l.out.Write(p) }
+func (l *wire) Close() error                     { return nil }
+func (l *wire) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+func (l *wire) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 5555} }
+func (l *wire) SetDeadline(time.Time) error      { return nil }
+func (l *wire) SetReadDeadline(time.Time) error  { return nil }
+func (l *wire) SetWriteDeadline(time.Time) error { return nil }
 
 func (w *world) get(target string, headers ...string) *httptest.ResponseRecorder {
 	w.t.Helper()

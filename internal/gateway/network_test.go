@@ -19,7 +19,7 @@ import (
 )
 
 // between puts a real gateway in front of a real backend.
-func between(t *testing.T, backend http.HandlerFunc, change func(*snapshot.API), options ...func(*Options)) (*world, *httptest.Server) {
+func between(t *testing.T, backend http.HandlerFunc, change func(*snapshot.API), options ...func(*Options)) (*world, *front) {
 	t.Helper()
 	b := httptest.NewServer(backend)
 	t.Cleanup(b.Close)
@@ -29,9 +29,23 @@ func between(t *testing.T, backend http.HandlerFunc, change func(*snapshot.API),
 			change(a)
 		}
 	}, append([]func(*Options){func(o *Options) { o.Upstream = nil }}, options...)...)
-	front := httptest.NewServer(w.g.Handler())
-	t.Cleanup(front.Close)
-	return w, front
+	return w, w.listen()
+}
+
+// front is an address where a gateway serves.
+type front struct {
+	net.Listener
+	URL string
+}
+
+func (w *world) listen() *front {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	go w.engine.Serve(l)
+	return &front{l, "http://" + l.Addr().String()}
 }
 
 // pattern is n bytes that are never held together.
@@ -354,7 +368,7 @@ func TestClientThatLeavesEndsTheBackendCall(t *testing.T) {
 
 func TestIncompleteRequestBody(t *testing.T) {
 	w, front := between(t, func(rw http.ResponseWriter, r *http.Request) { io.Copy(rw, r.Body) }, nil)
-	c, err := net.Dial("tcp", front.Listener.Addr().String())
+	c, err := net.Dial("tcp", front.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +499,7 @@ func TestHeadAndEmptyAnswers(t *testing.T) {
 
 func TestConnectionCloseIsHonoured(t *testing.T) {
 	_, front := between(t, func(http.ResponseWriter, *http.Request) {}, nil)
-	c, err := net.Dial("tcp", front.Listener.Addr().String())
+	c, err := net.Dial("tcp", front.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

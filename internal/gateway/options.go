@@ -87,7 +87,7 @@ type Options struct {
 	PublicHTTP     string         // http://host:port of this gateway, for Location; empty: from the request
 	PublicHTTPS    string
 
-	Upstream        proxy.Upstream // nil: one over net/http
+	Upstream        proxy.Upstream // nil: one over the network
 	ConnectTimeout  time.Duration  // default 10 s
 	ResponseTimeout time.Duration  // until the head of the answer, and between its bytes; default 120 s
 	UpstreamRoots   *x509.CertPool // whom backends must be certified by; nil: the system's

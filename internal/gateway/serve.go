@@ -36,8 +36,11 @@ type call struct {
 	room    [12]throttle.Check
 	send    proxy.Call
 	req     proxy.Request
+	res     proxy.Response
 	in      counted
 	out     timedBody
+	sink    sink
+	secure  exchange.TLS
 	sentAt  time.Time // zero: no backend was asked
 	headAt  time.Time
 	refusal *exchange.Refusal
@@ -58,9 +61,6 @@ func (g *Gateway) acquire() *call {
 }
 
 func (c *call) release() {
-	if c.in.r != nil {
-		return // see counted
-	}
 	sent, in, out := c.req.Header[:0], c.Header[:0], c.Reply.Header[:0]
 	*c = call{}
 	c.req.Header, c.Header, c.Reply.Header = sent, in, out

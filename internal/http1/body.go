@@ -212,12 +212,9 @@ func (b *Body) WriteTo(w io.Writer) (total int64, err error) {
 	if x, ok := w.(*Exchange); ok && !x.streams() {
 		flush = nil
 	}
+	s.idle = flush
+	defer func() { s.idle = nil }()
 	for {
-		if flush != nil && s.buffered() == 0 && b.err == nil {
-			if err := flush.Flush(); err != nil {
-				return total, err
-			}
-		}
 		n, err := b.next()
 		if err == io.EOF {
 			return total, nil

@@ -79,8 +79,8 @@ func (x *Exchange) Reply(status int, h Header, length int64) error {
 		// the connection is clear.
 		x.expect, x.keep = expectRefused, false
 	}
-	if b := x.Body; b != nil && !b.touched.Load() && (x.Length < 0 || x.Length > drainable) {
-		x.keep = false
+	if b := x.Body; b != nil && !b.whole.Load() && (x.Length < 0 || x.Length > drainable) {
+		x.keep = false // perhaps nobody reads the rest
 	}
 	if x.c.srv.draining.Load() {
 		x.keep = false

@@ -29,6 +29,7 @@ type source struct {
 	allow   allowance
 	total   atomic.Int64 // bytes ever read
 	stopped atomic.Bool
+	idle    flusher // told before a read that may have to wait; nil: nobody
 }
 
 // read reads once, at the latest until at.
@@ -53,6 +54,11 @@ func (s *source) read(p []byte, at int64) (int, error) {
 
 // patient reads once under the allowance.
 func (s *source) patient(p []byte) (int, error) {
+	if s.idle != nil {
+		if err := s.idle.Flush(); err != nil {
+			return 0, err
+		}
+	}
 	begin := s.sweep.clock.Load()
 	n, err := s.read(p, s.sweep.after(time.Duration(s.allow.credit)))
 	s.allow.used(s.sweep.clock.Load()-begin, n)

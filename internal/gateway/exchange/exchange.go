@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"github.com/cardea-apim/cardea/internal/http1"
 )
 
 // Exchange is one request and its reply. An engine fills the request part,
@@ -27,6 +29,7 @@ type Exchange struct {
 	Body     io.Reader
 	BodyLen  int64 // bytes; -1: not known before its end; 0: no body
 	Trailer  Trailer
+	HTTP2    bool // the client speaks HTTP/2
 	TLS      *TLS // nil on a plain connection
 	Peer     netip.Addr
 
@@ -43,11 +46,43 @@ type TLS struct {
 	Client     [][]byte // DER certificates the client proved to own, leaf first
 }
 
-// Trailer is what may follow a body: the names that were announced, and what
-// came, which is known once the body has been read to its end.
+// Trailer is what may follow a body: the names that were announced, and where
+// to ask for what came once the body has been read to its end.
 type Trailer struct {
 	Names []string
-	Read  func() Header // nil: none
+	From  interface{ Trailer() http1.Header } // nil: nothing can follow
+	May   func(name string) bool              // nil: every field may
+}
+
+// Fields are what followed, as far as it may.
+func (t *Trailer) Fields() Header {
+	if t.From == nil {
+		return nil
+	}
+	all := Header(t.From.Trailer())
+	if t.May == nil || len(all) == 0 {
+		return all
+	}
+	out := make(Header, 0, len(all))
+	for _, f := range all {
+		if t.May(f.Name) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Announced are the names in the Trailer fields of a header.
+func Announced(h Header) (names []string) {
+	for i := range h {
+		if Fold(h[i].Name, "Trailer") {
+			EachToken(h[i].Value, func(name string) bool {
+				names = append(names, name)
+				return true
+			})
+		}
+	}
+	return names
 }
 
 // Reply is what the engine sends to the client. Body is read to its end and

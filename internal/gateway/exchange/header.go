@@ -1,7 +1,9 @@
 package exchange
 
+import "github.com/cardea-apim/cardea/internal/http1"
+
 // Field is one header field as it was received or will be sent.
-type Field struct{ Name, Value string }
+type Field = http1.Field
 
 // Header is a list of fields in wire order. Names compare without case.
 type Header []Field

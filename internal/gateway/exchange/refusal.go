@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"strings"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/fault"
@@ -35,13 +36,14 @@ func (r *Refusal) Error() string { return r.Rule + ": " + r.Fault.Error() }
 // Unwrap gives the fault.
 func (r *Refusal) Unwrap() error { return r.Fault }
 
-// Refuse makes a refusal. Pairs are names and values of details.
+// Refuse makes a refusal. Pairs are names and values of details; values are
+// copied, for they may be parts of a request and outlive it.
 func Refuse(shape Shape, f *fault.Error, rule string, pairs ...string) *Refusal {
 	r := &Refusal{Fault: f, Shape: shape, Rule: rule}
 	if len(pairs) > 1 {
 		r.Details = make(map[string]string, len(pairs)/2)
 		for i := 0; i+1 < len(pairs); i += 2 {
-			r.Details[pairs[i]] = pairs[i+1]
+			r.Details[pairs[i]] = strings.Clone(pairs[i+1])
 		}
 	}
 	return r

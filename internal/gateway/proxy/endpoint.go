@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/cardea-apim/cardea/internal/gateway/exchange"
 	"github.com/cardea-apim/cardea/internal/snapshot"
 )
 
@@ -18,6 +20,7 @@ import (
 type Endpoint struct {
 	tls     bool
 	addr    string // host:port
+	nearby  bool   // the host is this machine
 	host    string // as written in the URL
 	base    string // escaped path without trailing slash
 	query   string
@@ -44,6 +47,26 @@ func (e *Endpoint) URL() string {
 		scheme = "https"
 	}
 	return scheme + "://" + e.host + e.base
+}
+
+// proto picks the version of HTTP: gRPC is HTTP/2 only, and a call that came
+// over HTTP/2 goes on over it where the backend agrees.
+func (e *Endpoint) proto(x *exchange.Exchange) Proto {
+	switch {
+	case !x.HTTP2:
+		return HTTP1
+	case grpc(x.Header.Get("Content-Type")):
+		return HTTP2
+	case e.tls:
+		return Prefer2
+	}
+	return HTTP1
+}
+
+func grpc(contentType string) bool {
+	const prefix = "application/grpc"
+	return len(contentType) >= len(prefix) && exchange.Fold(contentType[:len(prefix)], prefix) &&
+		(len(contentType) == len(prefix) || strings.IndexByte("+;- ", contentType[len(prefix)]) >= 0)
 }
 
 // never is the timeout of endpoints that are to have none.
@@ -76,6 +99,7 @@ func newEndpoint(s snapshot.Endpoint, open Open, timeout time.Duration) (*Endpoi
 		return nil, errors.New("endpoint URL has no host")
 	}
 	e.addr = net.JoinHostPort(u.Hostname(), port)
+	e.nearby = Nearby(u.Hostname())
 	if u.User != nil {
 		pass, _ := u.User.Password()
 		e.authorization = basic(u.User.Username(), pass)
@@ -92,6 +116,12 @@ func newEndpoint(s snapshot.Endpoint, open Open, timeout time.Duration) (*Endpoi
 		}
 	}
 	return e, nil
+}
+
+// Nearby reports whether a host is this machine by name or address.
+func Nearby(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
 func (e *Endpoint) secure(sealed string, open Open) error {

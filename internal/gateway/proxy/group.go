@@ -58,15 +58,17 @@ type Call struct {
 
 // Send tries endpoints until one answers. Another one, or the same again, is
 // tried only where that is safe: when nothing was sent, or the method is
-// idempotent and there is no body. The error wraps one of this package's.
-func (g *Group) Send(ctx context.Context, up Upstream, x *exchange.Exchange, c *Call, r *Request) (*Response, *Endpoint, error) {
+// idempotent and there is no body. The answer is put into res. The error wraps
+// one of this package's.
+func (g *Group) Send(ctx context.Context, up Upstream, x *exchange.Exchange, c *Call, r *Request, res *Response) (*Endpoint, error) {
 	first := 0
 	if g.rotate {
 		first = int(g.next.Add(1)-1) % len(g.list)
 	}
 	var last error
 	var at *Endpoint
-	body := tracked{r: x.Body}
+	r.sent.r = x.Body
+	r.sent.read.Store(false)
 	for i := range g.list {
 		e := g.list[(first+i)%len(g.list)]
 		if e.suspended(c.Now) {
@@ -76,20 +78,21 @@ func (g *Group) Send(ctx context.Context, up Upstream, x *exchange.Exchange, c *
 			at = e
 			e.rebuild(x, c, r)
 			if x.Body != nil && x.BodyLen != 0 {
-				r.Body, r.BodyLen = &body, x.BodyLen
+				r.Body, r.BodyLen = &r.sent, x.BodyLen
 			}
-			res, err := up.Send(ctx, r)
+			err := up.Send(ctx, r, res)
 			if err == nil {
 				e.worked()
-				return res, e, nil
+				return e, nil
 			}
+			*res = Response{}
 			last = err
 			if errors.Is(err, ErrClient) || errors.Is(err, ErrBody) || errors.Is(err, ErrRefused) || ctx.Err() != nil {
-				return nil, e, err
+				return e, err
 			}
-			if !safe(x, err, body.read.Load()) {
+			if !safe(x, err, r.sent.read.Load()) {
 				e.failed(c.Now)
-				return nil, e, err
+				return e, err
 			}
 			if try == e.retries {
 				e.failed(c.Now)
@@ -98,7 +101,7 @@ func (g *Group) Send(ctx context.Context, up Upstream, x *exchange.Exchange, c *
 			if e.delay > 0 {
 				select {
 				case <-ctx.Done():
-					return nil, e, fmt.Errorf("%w: %w", ErrClient, ctx.Err())
+					return e, fmt.Errorf("%w: %w", ErrClient, ctx.Err())
 				case <-time.After(e.delay):
 				}
 			}
@@ -107,7 +110,7 @@ func (g *Group) Send(ctx context.Context, up Upstream, x *exchange.Exchange, c *
 	if last == nil {
 		last = ErrSuspended
 	}
-	return nil, at, last
+	return at, last
 }
 
 // safe reports whether sending the request again cannot do anything twice.
@@ -131,9 +134,38 @@ type tracked struct {
 	read atomic.Bool
 }
 
+// Read reads the body.
 func (t *tracked) Read(p []byte) (int, error) {
 	if !t.read.Load() {
 		t.read.Store(true)
 	}
 	return t.r.Read(p)
+}
+
+// Take is the whole body if it has arrived.
+func (t *tracked) Take() ([]byte, bool) {
+	if w, ok := t.r.(interface{ Take() ([]byte, bool) }); ok {
+		if p, whole := w.Take(); whole {
+			t.read.Store(true)
+			return p, true
+		}
+	}
+	return nil, false
+}
+
+// Interrupt ends a read that waits.
+func (t *tracked) Interrupt() {
+	if i, ok := t.r.(interface{ Interrupt() }); ok {
+		i.Interrupt()
+	}
+}
+
+// Each calls fn for the address of every endpoint; a nil group has none.
+func (g *Group) Each(fn func(addr string, secure, nearby bool)) {
+	if g == nil {
+		return
+	}
+	for _, e := range g.list {
+		fn(e.addr, e.tls, e.nearby)
+	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/cardea-apim/cardea/internal/gateway/exchange"
@@ -55,10 +56,11 @@ func named(h exchange.Header, name string) (yes bool) {
 
 // rebuild makes the request for this endpoint out of what was parsed.
 func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
-	r.Method, r.TLS, r.Addr, r.Host, r.Timeout = x.Method, e.tls, e.addr, e.host, e.timeout
+	r.Method, r.TLS, r.Addr, r.Nearby, r.Host, r.Timeout = x.Method, e.tls, e.addr, e.nearby, e.host, e.timeout
+	r.Proto = e.proto(x)
 	r.Body, r.BodyLen = nil, 0
 	r.Trailer = exchange.Trailer{}
-	if x.Trailer.Read != nil {
+	if x.Trailer.From != nil {
 		strip, auth := c.Strip, c.Auth
 		r.Trailer = only(x.Trailer, func(name string) bool {
 			return !in(framing[:], name) && !in(hop[:], name) && !in(own[:], name) && !in(forwarded[:], name) &&
@@ -188,7 +190,7 @@ func (r *Response) Reply(x *exchange.Exchange, rules *Rules) {
 		out.Header = append(out.Header, f)
 	}
 	out.Status, out.Body, out.Len, out.HasText = r.Status, r.Body, r.Len, false
-	out.Trailer = only(r.Trailer, func(name string) bool { return !in(framing[:], name) && !in(hop[:], name) })
+	out.Trailer = only(r.Trailer, mayFollow)
 }
 
 // framing are fields that mean something before a body only, so that no
@@ -200,25 +202,18 @@ var framing = [...]string{
 
 // only is t with the fields whose names may pass.
 func only(t exchange.Trailer, may func(name string) bool) exchange.Trailer {
-	if t.Read == nil {
+	if t.From == nil {
 		return t
 	}
-	var names []string
-	for _, n := range t.Names {
-		if may(n) {
-			names = append(names, n)
-		}
+	t.May = may
+	if len(t.Names) > 0 {
+		t.Names = slices.DeleteFunc(slices.Clone(t.Names), func(n string) bool { return !may(n) })
 	}
-	return exchange.Trailer{Names: names, Read: func() exchange.Header {
-		var out exchange.Header
-		for _, f := range t.Read() {
-			if may(f.Name) {
-				out = append(out, f)
-			}
-		}
-		return out
-	}}
+	return t
 }
+
+// mayFollow reports whether an answer's trailer may have a field.
+func mayFollow(name string) bool { return !in(framing[:], name) && !in(hop[:], name) }
 
 // location makes a relative Location absolute, on this gateway; an absolute
 // one passes.

@@ -10,14 +10,18 @@ import (
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/gateway/exchange"
+	"github.com/cardea-apim/cardea/internal/http1"
 )
 
 // Request is what goes to a backend, rebuilt from the exchange. It belongs to
-// the caller and is valid until the reply's body is closed.
+// the caller; an upstream uses it, and its body, until the reply's body is
+// closed or Send has failed, and not a moment longer.
 type Request struct {
 	Method  string
 	TLS     bool
 	Addr    string // host:port to dial
+	Nearby  bool   // the host is this machine
+	Proto   Proto
 	Host    string // Host field
 	Target  string // raw path and query
 	Header  exchange.Header
@@ -25,7 +29,20 @@ type Request struct {
 	BodyLen int64     // -1: unknown
 	Trailer exchange.Trailer
 	Timeout time.Duration
+
+	Wire http1.Request // room for an upstream that needs one
+	sent tracked
 }
+
+// Proto is the version of HTTP that a backend is to be spoken to with.
+type Proto uint8
+
+// The versions.
+const (
+	HTTP1   Proto = iota // HTTP/1.1
+	Prefer2              // HTTP/2 if the backend agrees to it during the TLS handshake
+	HTTP2                // HTTP/2; without TLS by prior knowledge
+)
 
 // Response is a backend's answer. Body is never nil and must be closed.
 type Response struct {
@@ -39,12 +56,14 @@ type Response struct {
 // Upstream sends requests to backends. Errors wrap one of the errors below
 // where one fits; ErrConnect promises that no byte of the request was sent.
 type Upstream interface {
-	Send(ctx context.Context, r *Request) (*Response, error)
+	// Send fills res, which is empty.
+	Send(ctx context.Context, r *Request, res *Response) error
 }
 
 // Why a backend did not answer.
 var (
 	ErrConnect  = errors.New("connect to backend")
+	ErrBusy     = errors.New("too many calls wait for a connection to the backend")
 	ErrTimeout  = errors.New("backend timed out")
 	ErrClosed   = errors.New("backend closed the connection")
 	ErrProtocol = errors.New("backend broke the protocol")
