@@ -53,13 +53,16 @@ func handle(b *testing.B, w *world, path, auth string) {
 	})
 }
 
-func benchWorld(b *testing.B, limited bool) *world {
+func benchWorld(b testing.TB, limited bool, change func(*snapshot.API), options ...func(*Options)) *world {
 	up := &instant{proxy.Response{Status: 200, Body: nothing{}, Header: exchange.Header{{Name: "Content-Type", Value: "text/plain"}, {Name: "Date", Value: "x"}}}}
 	w := pizzeria(b, func(a *snapshot.API) {
 		for i := range a.Operations {
 			a.Operations[i].Policy = "Big"
 		}
-	}, func(o *Options) { o.Upstream, o.Reporter = up, discard{} })
+		if change != nil {
+			change(a)
+		}
+	}, append([]func(*Options){func(o *Options) { o.Upstream, o.Reporter = up, discard{} }}, options...)...)
 	if limited {
 		big := snapshot.Limit{Count: 1 << 30, Window: time.Minute}
 		w.apply(false,
@@ -75,13 +78,13 @@ func benchWorld(b *testing.B, limited bool) *world {
 }
 
 func BenchmarkHandle(b *testing.B) {
-	b.Run("open", func(b *testing.B) { handle(b, benchWorld(b, false), "/pizza/1.0/open", "") })
+	b.Run("open", func(b *testing.B) { handle(b, benchWorld(b, false, nil), "/pizza/1.0/open", "") })
 	b.Run("jwt", func(b *testing.B) {
-		w := benchWorld(b, false)
+		w := benchWorld(b, false, nil)
 		handle(b, w, "/pizza/1.0/menu", "Bearer "+w.token())
 	})
 	b.Run("jwt+limits", func(b *testing.B) {
-		w := benchWorld(b, true)
+		w := benchWorld(b, true, nil)
 		handle(b, w, "/pizza/1.0/menu", "Bearer "+w.token())
 	})
 }

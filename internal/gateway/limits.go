@@ -153,7 +153,7 @@ func (c *call) plan(out []throttle.Check) []throttle.Check {
 	a, name, who := c.api, "", ""
 	switch {
 	case c.caller.Anonymous:
-		name, who = planUnauthenticated, c.Client.String()
+		name = planUnauthenticated
 	case c.caller.Scheme == auth.BasicScheme:
 		name, who = planUnauthenticated, c.caller.User
 	case c.caller.Subscription != nil:
@@ -169,6 +169,9 @@ func (c *call) plan(out []throttle.Check) []throttle.Check {
 		if p = builtin[name]; p == nil {
 			return out
 		}
+	}
+	if c.caller.Anonymous {
+		who = c.Scratch.End(c.Client.AppendTo(c.Scratch.Begin()))
 	}
 	key := throttle.KeyOf(throttle.LevelSubscription, who, a.context, a.version, name)
 	out = add(out, throttle.LevelSubscription, key, name, p.Limit, !p.StopOnQuota)
@@ -226,7 +229,7 @@ func stepThrottle(c *call) error {
 	}
 	d := c.g.o.Limiter.Admit(c.now, c.checks)
 	if !c.g.o.NoRateLimitHeaders {
-		rateLimit(&c.Reply.Header, &d, c.now)
+		rateLimit(&c.Exchange, &d, c.now)
 	}
 	if d.Allowed {
 		return nil
@@ -249,22 +252,21 @@ func stepThrottle(c *call) error {
 }
 
 // rateLimit tells the limit nearest to its end, as the IETF draft writes it.
-func rateLimit(h *exchange.Header, d *throttle.Decision, now time.Time) {
+func rateLimit(x *exchange.Exchange, d *throttle.Decision, now time.Time) {
 	if d.Level == throttle.LevelNone || d.Limit <= 0 || d.Kind == throttle.Tokens {
 		return
 	}
 	name := d.Level.String()
-	var room [96]byte
-	b := append(append(append(room[:0], '"'), name...), `";q=`...)
+	b := append(append(append(x.Scratch.Begin(), '"'), name...), `";q=`...)
 	b = strconv.AppendInt(b, d.Limit, 10)
 	if d.Kind == throttle.Bytes {
 		b = append(b, `;qu="content-bytes"`...)
 	}
 	b = strconv.AppendInt(append(b, ";w="...), int64(d.Window/time.Second), 10)
-	h.Add("RateLimit-Policy", string(b))
-	b = append(append(append(room[:0], '"'), name...), `";r=`...)
+	x.Reply.Header.Add("RateLimit-Policy", x.Scratch.End(b))
+	b = append(append(append(x.Scratch.Begin(), '"'), name...), `";r=`...)
 	b = strconv.AppendInt(b, max(d.Remaining, 0), 10)
 	left := max(0, (d.Reset.Sub(now)+time.Second-1)/time.Second)
 	b = strconv.AppendInt(append(b, ";t="...), int64(left), 10)
-	h.Add("RateLimit", string(b))
+	x.Reply.Header.Add("RateLimit", x.Scratch.End(b))
 }

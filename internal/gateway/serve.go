@@ -61,9 +61,10 @@ func (g *Gateway) acquire() *call {
 }
 
 func (c *call) release() {
-	sent, in, out := c.req.Header[:0], c.Header[:0], c.Reply.Header[:0]
+	sent, in, out, scratch := c.req.Header[:0], c.Header[:0], c.Reply.Header[:0], c.Scratch
+	scratch.Reset()
 	*c = call{}
-	c.req.Header, c.Header, c.Reply.Header = sent, in, out
+	c.req.Header, c.Header, c.Reply.Header, c.Scratch = sent, in, out, scratch
 	calls.Put(c)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -46,12 +47,14 @@ type Body struct {
 	touched    atomic.Bool
 	asks       *Exchange   // whose client waits for 100 Continue
 	whole      atomic.Bool // err is io.EOF; for other goroutines
+	unread     bool        // err is of what the content was written to
 }
 
 func (b *Body) start(src *source, f *framing, untilClose bool) {
 	b.src, b.state, b.extensions, b.err, b.trailer, b.left, b.asks = src, chunkSize, 0, nil, nil, 0, nil
 	b.touched.Store(false)
 	b.whole.Store(false)
+	b.unread = false
 	switch {
 	case f.chunked:
 		b.kind = chunkedBody
@@ -65,7 +68,8 @@ func (b *Body) start(src *source, f *framing, untilClose bool) {
 	}
 }
 
-// Trailer are the fields after the content, once Read has given io.EOF.
+// Trailer are the fields after the content, once Read has given io.EOF, without
+// those that mean something in a head only (RFC 9110 §6.5.1).
 func (b *Body) Trailer() Header { return b.trailer }
 
 func (b *Body) complete() bool { return b.err == io.EOF }
@@ -212,7 +216,7 @@ func (b *Body) WriteTo(w io.Writer) (total int64, err error) {
 	if x, ok := w.(*Exchange); ok && !x.streams() {
 		flush = nil
 	}
-	s.idle = flush
+	s.idle, s.broken = flush, nil
 	defer func() { s.idle = nil }()
 	for {
 		n, err := b.next()
@@ -220,6 +224,7 @@ func (b *Body) WriteTo(w io.Writer) (total int64, err error) {
 			return total, nil
 		}
 		if err != nil {
+			b.unread = s.broken != nil
 			return total, err
 		}
 		m, err := w.Write(s.buf[s.r : s.r+n])
@@ -332,7 +337,7 @@ func (b *Body) readTrailer() error {
 	if f.framingSet {
 		return errTrailer
 	}
-	b.trailer = h
+	b.trailer = slices.DeleteFunc(h, func(f Field) bool { return !trailing(f.Name) })
 	return io.EOF
 }
 

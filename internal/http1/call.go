@@ -58,7 +58,7 @@ func (r *Response) Read(p []byte) (int, error) {
 // WriteTo writes the body to w; see Body.WriteTo.
 func (r *Response) WriteTo(w io.Writer) (int64, error) {
 	n, err := r.body.WriteTo(w)
-	if err != nil && err == r.body.err {
+	if err != nil && err == r.body.err && !r.body.unread {
 		err = r.u.explain(err)
 	}
 	return n, err
@@ -69,7 +69,9 @@ func (r *Response) Whole() ([]byte, bool) { return r.body.Take() }
 
 // Failed reports whether the error that ended WriteTo was the server's and not
 // the writer's.
-func (r *Response) Failed() bool { return r.body.err != nil && r.body.err != io.EOF }
+func (r *Response) Failed() bool {
+	return r.body.err != nil && r.body.err != io.EOF && !r.body.unread
+}
 
 // Trailer are the fields after the body, once it was read to its end.
 func (r *Response) Trailer() Header { return r.body.trailer }

@@ -14,7 +14,7 @@ import (
 // Options of a client. Zero fields get the default named beside them.
 type Options struct {
 	// Dial opens connections. The default resolves the name anew each time and
-	// gives up after Connect.
+	// tries all addresses of a name; its context ends after Connect.
 	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
 	Connect   time.Duration // to connect and to shake hands, each; 10 s
 	Idle      time.Duration // an unused connection is closed after that; 50 s
@@ -86,14 +86,18 @@ func NewClient(o Options) *Client {
 func (c *Client) Close() {
 	c.closed.Store(true)
 	for _, e := range *c.endpoints.Load() {
-		e.closeIdle()
+		e.drop()
 	}
 	c.sweep.close()
 }
 
+// protocol is our name in ALPN.
+const protocol = "http/1.1"
+
 // Endpoint is the pool for one address (host:port). With secure not nil its
 // connections are of TLS; the same pointer gives the same pool, so trust and
-// client certificates are per endpoint. An empty ServerName is the host's.
+// client certificates are per endpoint. An empty ServerName is the host's, and
+// no NextProtos are our own; a server that chooses another is not used.
 func (c *Client) Endpoint(addr string, secure *tls.Config) *Endpoint {
 	key := endpointKey{addr, secure}
 	if e := (*c.endpoints.Load())[key]; e != nil {
@@ -110,6 +114,9 @@ func (c *Client) Endpoint(addr string, secure *tls.Config) *Endpoint {
 		e.tls = secure.Clone()
 		if e.tls.ServerName == "" {
 			e.tls.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		if len(e.tls.NextProtos) == 0 {
+			e.tls.NextProtos = []string{protocol}
 		}
 	}
 	next := make(map[endpointKey]*Endpoint, len(old)+1)
@@ -133,10 +140,7 @@ func (c *Client) Forget(keep func(addr string, secure *tls.Config) bool) {
 			next[k] = e
 			continue
 		}
-		e.mu.Lock()
-		e.dropped = true
-		e.mu.Unlock()
-		e.closeIdle()
+		e.drop()
 		c.sweep.remove(e)
 	}
 	c.endpoints.Store(&next)
@@ -177,7 +181,11 @@ func (e *Endpoint) sweep(now int64) {
 	}
 }
 
-func (e *Endpoint) closeIdle() {
+// drop has no connection kept any more.
+func (e *Endpoint) drop() {
+	e.mu.Lock()
+	e.dropped = true
+	e.mu.Unlock()
 	for _, u := range e.expired(1 << 62) {
 		u.close()
 	}
@@ -275,7 +283,7 @@ func (e *Endpoint) wait(ctx context.Context, w *waiter) (*upstream, error) {
 
 // put takes a connection back that may be used again.
 func (e *Endpoint) put(u *upstream) {
-	now := e.c.sweep.clock.Load()
+	now := mono()
 	if now-u.born >= int64(e.c.o.Age) || e.c.closed.Load() {
 		u.close()
 		e.lost()
@@ -327,7 +335,9 @@ func (e *Endpoint) dial(ctx context.Context) (*upstream, error) {
 }
 
 func (e *Endpoint) connect(ctx context.Context) (*upstream, error) {
-	nc, err := e.c.o.Dial(ctx, "tcp", e.addr)
+	limited, cancel := context.WithTimeout(ctx, e.c.o.Connect)
+	nc, err := e.c.o.Dial(limited, "tcp", e.addr)
+	cancel()
 	if err != nil {
 		return nil, err
 	}
@@ -336,6 +346,9 @@ func (e *Endpoint) connect(ctx context.Context) (*upstream, error) {
 		limited, cancel := context.WithTimeout(ctx, e.c.o.Connect)
 		err := t.HandshakeContext(limited)
 		cancel()
+		if p := t.ConnectionState().NegotiatedProtocol; err == nil && p != "" && p != protocol {
+			err = fmt.Errorf("server chose protocol %q", p)
+		}
 		if err != nil {
 			_ = nc.Close()
 			return nil, err

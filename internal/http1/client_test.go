@@ -152,7 +152,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		r    Request
 		want string
 	}{
-		{Request{Method: "GET", Target: "/a?b", Host: "h:1", Header: Header{{"B", "1"}, {"a", ""}, {"Connection", "x"}, {"Transfer-Encoding", "y"}}}, "GET /a?b HTTP/1.1\nHost: h:1\nB: 1\na: \n\n"},
+		{Request{Method: "GET", Target: "/a?b", Host: "h:1", Header: Header{{"B", "1"}, {"a", ""}, {"Connection", "x"}, {"Host", "z"}, {"Transfer-Encoding", "y"}}}, "GET /a?b HTTP/1.1\nHost: h:1\nB: 1\na: \n\n"},
 		{Request{Method: "POST", Target: "/", Host: "h"}, "POST / HTTP/1.1\nHost: h\nContent-Length: 0\n\n"},
 		{Request{Method: "POST", Target: "/", Host: "h", Body: strings.NewReader("abc"), Length: 3}, "POST / HTTP/1.1\nHost: h\nContent-Length: 3\n\nabc"},
 		{
@@ -169,6 +169,7 @@ func TestRequestOnTheWire(t *testing.T) {
 	}
 	for _, r := range []Request{
 		{Method: "GET", Target: "/a b", Host: "h"},
+		{Method: "CONNECT", Target: "h:1", Host: "h:1"},
 		{Method: "GET ", Target: "/", Host: "h"},
 		{Method: "GET", Target: "/", Host: "h\r\nA: b"},
 		{Method: "GET", Target: "/", Host: "h", Header: Header{{"A", "b\r\nC: d"}}},
@@ -295,10 +296,11 @@ func TestClientTimeouts(t *testing.T) {
 	if _, err := c.Endpoint(addr, nil).Do(ctx, &Request{Method: "GET", Target: "/head", Host: "h"}); !errors.Is(err, ErrCanceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	dead := newClient(t, Options{Connect: 50 * time.Millisecond, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}})
+	never := func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	if _, _, err := get(newClient(t, Options{Connect: 50 * time.Millisecond, Dial: never}), addr, &Request{}); !errors.Is(err, ErrConnect) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("no connection in time: %v", err)
+	}
+	dead := newClient(t, Options{Dial: never})
 	ctx, cancel = context.WithTimeout(background, 50*time.Millisecond)
 	defer cancel()
 	if _, err := dead.Endpoint(addr, nil).Do(ctx, &Request{Method: "GET", Target: "/", Host: "h"}); !errors.Is(err, ErrCanceled) {

@@ -23,7 +23,6 @@ type conn struct {
 	x      Exchange
 	sig    Signal
 	probe  *probe
-	waits  atomic.Bool  // between requests
 	busy   atomic.Int64 // since when a handler runs; 0: none
 	used   bool         // has served a request
 	gather int          // bytes of an answer that are sent in one piece
@@ -66,15 +65,9 @@ func (c *conn) raw() net.Conn {
 
 // sweep enforces deadlines and sees the client leave.
 func (c *conn) sweep(now int64) {
-	if c.src.dl.due(now) {
-		_ = c.nc.SetReadDeadline(past)
-	}
-	if c.wdl.due(now) {
-		_ = c.nc.SetWriteDeadline(past)
-	}
-	if at := c.srv.drainAt.Load(); at > 0 && now >= at && c.waits.Load() {
-		_ = c.nc.SetReadDeadline(past)
-	}
+	drain := c.srv.drainAt.Load()
+	c.src.dl.expire(now, drain > 0 && now >= drain, c.nc.SetReadDeadline)
+	c.wdl.expire(now, false, c.nc.SetWriteDeadline)
 	since := c.busy.Load()
 	if since == 0 || c.probe == nil {
 		c.half = 0
@@ -163,7 +156,7 @@ func (c *conn) next() bool {
 			if until == 0 {
 				until = s.sweep.after(l.HeadTime)
 			}
-			if c.srv.HTTP2 != nil && !c.used && bytes.HasPrefix(b, preface) {
+			if c.srv.HTTP2 != nil && !c.used && c.secure == nil && bytes.HasPrefix(b, preface) {
 				c.http2()
 				return false
 			}
@@ -194,17 +187,26 @@ func (c *conn) next() bool {
 		at := until
 		if at == 0 {
 			at = s.sweep.after(l.Idle)
-			c.waits.Store(true)
+		}
+		unused := s.buffered() == 0
+		if unused {
+			at |= idleBit
 		}
 		n, err := s.read(s.buf[s.w:], at)
-		c.waits.Store(false)
-		if err != nil {
-			if err == ErrTimeout && s.buffered() > 0 {
-				c.refuse(&Malformed{408, "head did not arrive in time"})
-			}
+		switch s.w += n; {
+		case err == nil:
+		case err != ErrTimeout:
+			return false
+		case !unused:
+			c.refuse(errLate)
+			return false
+		case n > 0 || c.probe != nil && c.probe.pending() > 0:
+			// A request came as we were about to close: its client cannot know
+			// that it may send it again.
+			_ = c.nc.SetReadDeadline(time.Time{})
+		default:
 			return false
 		}
-		s.w += n
 	}
 }
 
@@ -310,10 +312,8 @@ func (c *conn) linger() {
 	s.stopped.Store(false)
 	_ = c.nc.SetReadDeadline(time.Time{})
 	until := s.sweep.after(lingerTime)
-	b := getBuffer(wide)
-	defer putBuffer(b)
 	for n := 0; n < lingerBytes; {
-		m, err := s.read(b, until)
+		m, err := s.read(s.buf, until)
 		if err != nil {
 			return
 		}

@@ -58,6 +58,7 @@ var (
 	ErrBadField   = errors.New("header field has bytes it must not have")
 	ErrTooLong    = errors.New("body is longer than was announced")
 	ErrNoUpgrade  = errors.New("client did not ask for an upgrade")
+	ErrNoTunnel   = errors.New("CONNECT makes no tunnel here")
 	ErrNotWanted  = errors.New("body was refused before it was sent")
 	errIncomplete = errors.New("body is shorter than was announced")
 )
@@ -112,7 +113,8 @@ func (x *Exchange) reset() {
 func (x *Exchange) run() {
 	c, f := x.c, &x.framing
 	x.reset()
-	x.keep = !f.close && (x.Minor == 1 || f.keepAlive)
+	// What follows a CONNECT may be meant for the tunnel it did not get.
+	x.keep = !f.close && (x.Minor == 1 || f.keepAlive) && x.Method != "CONNECT"
 	x.body.start(&c.src, f, false)
 	if x.body.kind != noBody {
 		x.Body, x.Length = &x.body, f.length
@@ -123,6 +125,8 @@ func (x *Exchange) run() {
 		}
 	}
 	c.used = true
+	c.src.allow.renew()
+	c.write.renew()
 	c.busy.Store(c.srv.sweep.clock.Load())
 	x.handle()
 	c.busy.Store(0)

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"encoding/binary"
+	"strings"
 	"unsafe"
 )
 
@@ -129,9 +130,13 @@ func fold(a, b string) bool {
 // alias is b as a string, without a copy.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// validHost checks the Host value: a name or a bracketed address, and a port.
+// validHost checks the Host value: nothing, or a name or a bracketed address,
+// and perhaps a port. A port without a name is none (RFC 9110 §4.2.1).
 func validHost(h string) bool {
 	i := 0
+	if h != "" && h[0] == ':' {
+		return false
+	}
 	if h != "" && h[0] == '[' {
 		for i++; i < len(h) && h[i] != ']'; i++ {
 			if c := h[i]; !hostchar[c] && c != ':' {
@@ -162,6 +167,14 @@ func validHost(h string) bool {
 		}
 	}
 	return true
+}
+
+// validAuthority checks the target of CONNECT, which has both a name and a port
+// (RFC 9112 §3.2.3).
+func validAuthority(h string) bool {
+	i := strings.LastIndexByte(h, ':')
+	port := decimal(h[i+1:])
+	return i > 0 && validHost(h) && h[i-1] != ':' && port > 0 && port < 1<<16
 }
 
 // aliasBytes is s as bytes that must not be changed.

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -55,7 +54,7 @@ func FuzzChunk(f *testing.F) {
 		f.Add([]byte(s), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
-		want, _, verdict := modelChunks(in)
+		want, _, _, verdict := modelChunks(in)
 		sw := &sweeper{}
 		s := source{conn: &wire{in: in, step: int(step)}, sweep: sw, buf: getBuffer(small), allow: newAllowance(1, 0)}
 		b := Body{}
@@ -89,23 +88,14 @@ func FuzzConn(f *testing.F) {
 		f.Add([]byte(s), uint8(0))
 		f.Add([]byte(s), uint8(1))
 	}
-	s := &Server{Handler: echo}
+	s := &Server{Handler: mirror}
 	f.Cleanup(func() { s.Close() })
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		if len(in) > 3000 { // below every bound on size
 			return
 		}
-		want, methods := modelConn(in)
-		out := over(s, string(in), int(step))
-		out = strings.ReplaceAll(out, "HTTP/1.1 100 Continue\r\n\r\n", "")
-		list := answers(t, strings.NewReader(out), methods...)
-		if got := statuses(list); !slices.Equal(got, want) {
-			t.Fatalf("%q:\nanswers %v, want %v", in, got, want)
-		}
-		for i, a := range list {
-			if last := i == len(list)-1; !last && a.close || a.status != 200 && !a.close {
-				t.Fatalf("%q: answer %d says close: %v", in, i+1, a.close)
-			}
+		if d := differ(t, over(s, string(in), int(step)), modelConn(in)); d != "" {
+			t.Fatalf("%q: %s", in, d)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -100,6 +101,56 @@ func echo(x *Exchange) {
 	}
 	_ = x.Reply(200, nil, int64(len(b)))
 	_, _ = x.Write(b)
+}
+
+// mirror tells what it understood: the request's line and fields, content and
+// trailer. It refuses CONNECT.
+func mirror(x *Exchange) {
+	var content []byte
+	if x.Body != nil {
+		var err error
+		if content, err = io.ReadAll(x.Body); err != nil {
+			return
+		}
+	}
+	if x.Method == "CONNECT" {
+		_ = x.Reply(405, nil, 0)
+		return
+	}
+	head, late := []string{fmt.Sprintf("%s %s 1.%d %s", x.Method, x.Target, x.Minor, x.Host)}, []string(nil)
+	for _, f := range x.Header {
+		head = append(head, f.Name+": "+f.Value)
+	}
+	if x.Body != nil {
+		for _, f := range x.Body.Trailer() {
+			late = append(late, f.Name+": "+f.Value)
+		}
+	}
+	out := strings.Join(head, "\n") + "\n\n" + string(content) + "\n" + strings.Join(late, "\n")
+	_ = x.Reply(200, nil, int64(len(out)))
+	_, _ = x.WriteString(out)
+}
+
+// differ compares what a server answered with what the model expects.
+func differ(t testing.TB, out string, want []modelAnswer) string {
+	t.Helper()
+	var methods []string
+	for _, w := range want {
+		methods = append(methods, w.method)
+	}
+	got := answers(t, strings.NewReader(strings.ReplaceAll(out, "HTTP/1.1 100 Continue\r\n\r\n", "")), methods...)
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			return fmt.Sprintf("answer %d is missing: %+v", i+1, want[i])
+		case i >= len(want):
+			return fmt.Sprintf("answer %d was not expected: %d %q", i+1, got[i].status, got[i].body)
+		}
+		if g := (modelAnswer{got[i].status, want[i].method, got[i].body, got[i].close}); g != want[i] {
+			return fmt.Sprintf("answer %d is %+v,\nexpected %+v", i+1, g, want[i])
+		}
+	}
+	return ""
 }
 
 func dial(t testing.TB, addr string) net.Conn {

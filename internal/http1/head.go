@@ -32,7 +32,9 @@ var (
 	errBoth       = bad("both Content-Length and Transfer-Encoding")
 	errHost       = bad("Host")
 	errExpect     = &Malformed{417, "expectation"}
+	errLate       = &Malformed{408, "head did not arrive in time"}
 	errStatusLine = bad("status line")
+	errSwitch     = bad("switch to a protocol that was not asked for")
 	errChunk      = bad("chunk")
 	errChunkExt   = bad("chunk extension")
 	errTrailer    = bad("trailer")
@@ -270,13 +272,15 @@ func (x *Exchange) requestLine(line []byte) *Malformed {
 	x.Method, x.Target, x.Minor = alias(line[:i]), alias(line[i+1:j]), int(v[7]-'0')
 	switch {
 	case x.Target[0] == '/':
-		return nil
+		if x.Method != "CONNECT" {
+			return nil
+		}
 	case x.Target == "*":
 		if x.Method == "OPTIONS" {
 			return nil
 		}
 	case x.Method == "CONNECT":
-		if validHost(x.Target) {
+		if validAuthority(x.Target) {
 			return nil
 		}
 	case x.authority() != "":
@@ -309,11 +313,15 @@ func (x *Exchange) authority() string {
 // parse reads an answer's head from the front of b; n is 0 as long as it is
 // incomplete.
 func (r *Response) parse(b []byte, most int) (n int, err *Malformed) {
+	const start = "HTTP/1."
+	if m := min(len(b), len(start)); string(b[:m]) != start[:m] {
+		return 0, errStatusLine // no need to wait for the end of the line
+	}
 	line, p, err := firstLine(b)
 	if p == 0 {
 		return 0, err
 	}
-	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[7] < '0' || line[7] > '1' || line[8] != ' ' ||
+	if len(line) < 12 || line[7] < '0' || line[7] > '1' || line[8] != ' ' ||
 		len(line) > 12 && line[12] != ' ' || !isText(line) {
 		return 0, errStatusLine
 	}

@@ -66,6 +66,13 @@ func TestStrictHead(t *testing.T) {
 		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", []int{200}},
 		{"asterisk of GET", "GET * HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
 		{"absolute", "GET http://x/a HTTP/1.1\r\nHost: h\r\n\r\n", []int{200}},
+		{"absolute without a name", "GET http://:80/ HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
+		{"absolute with user", "GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
+		{"absolute of another scheme", "GET ftp://h/ HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
+		{"host of a port alone", "GET / HTTP/1.1\r\nHost: :80\r\n\r\n", []int{400}},
+		{"CONNECT without a port", "CONNECT h HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
+		{"CONNECT to port 0", "CONNECT h:0 HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
+		{"CONNECT to a path", "CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}},
 		{"TLS hello", "\x16\x03\x01\x02", []int{400}},
 		{"incomplete head", "GET / HTTP/1.1\r\nHost: h\r\n", nil},
 		{"chunked", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nX: y\r\n\r\n" + ok, []int{200, 200}},
@@ -123,6 +130,7 @@ func TestRequestParts(t *testing.T) {
 		"POST / HTTP/1.1\nHost:\nTransfer-Encoding: chunked\n\n0\n\n":   "POST / 1  -1 [{Transfer-Encoding chunked}] ",
 		"GET / HTTP/1.1\nHost: h\nConnection: upgrade\nUpgrade: ws\n\n": "GET / 1 h 0 [{Connection upgrade} {Upgrade ws}] ws",
 		"GET / HTTP/1.1\nHost: h\nUpgrade: ws\n\n":                      "GET / 1 h 0 [{Upgrade ws}] ",
+		"CONNECT [::1]:443 HTTP/1.1\nHost: h:443\n\n":                   "CONNECT [::1]:443 1 h:443 0 [] ",
 		"CONNECT h:443 HTTP/1.1\nHost: h:443\n\n":                       "CONNECT h:443 1 h:443 0 [] ",
 	} {
 		over(s, crlfs(in), 0)

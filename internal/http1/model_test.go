@@ -7,9 +7,10 @@ import (
 )
 
 // The model says what a strict server answers to the bytes of a connection,
-// below all bounds on size and count, whose handler reads the whole body and
-// echoes it. It is written with regular expressions and shares nothing with the
-// code under test.
+// below all bounds on size and count, whose handler is mirror: it tells what it
+// understood. It is written with regular expressions and shares nothing with the
+// code under test. Where RFC 9112 leaves a choice it chooses what package
+// documentation lists.
 
 type verdict int
 
@@ -28,7 +29,11 @@ var (
 	requestRE   = latin(`^(` + tokenRE + `) ([\x21\x22\x24-\x7e]+) HTTP/([0-9])\.([0-9])$`)
 	methodRE    = latin(`^` + tokenRE + `$`)
 	fieldRE     = latin(`^(` + tokenRE + `):[ \t]*(` + valueRE + `?)[ \t]*$`)
-	hostRE      = latin(`^(\[[!$%&'()*+,;=._~0-9A-Za-z:-]+\]|[!$%&'()*+,;=._~0-9A-Za-z-]*)(:[0-9]*)?$`)
+	hostRE      = latin(`^((\[[!$%&'()*+,;=._~0-9A-Za-z:-]+\]|[!$%&'()*+,;=._~0-9A-Za-z-]+)(:[0-9]*)?)?$`)
+	authorityRE = latin(`^(\[[!$%&'()*+,;=._~0-9A-Za-z:-]+\]|[!$%&'()*+,;=._~0-9A-Za-z-]+):0*([1-9][0-9]{0,4})$`)
+	notLateRE   = latin(`(?i)^(if-.*|x-forwarded-.*|age|authorization|cache-control|connection|content-(encoding|length|range|type)|` +
+		`(set-)?cookie2?|date|expect|expires|forwarded|host|keep-alive|location|max-forwards|pragma|proxy-(authenticate|authorization|connection)|` +
+		`range|realm|retry-after|te|trailer|transfer-encoding|upgrade|vary|via|warning|www-authenticate)$`)
 	absoluteRE  = latin(`^(?i:https?)://([^/?]+)`)
 	chunkSizeRE = latin(`^([0-9A-Fa-f]{1,15})(;` + valueRE + `)?$`)
 	lengthRE    = latin(`^[0-9]{1,18}$`)
@@ -60,8 +65,9 @@ func modelLine(s string) (line, rest string, v verdict) {
 }
 
 type modelHead struct {
-	method          string
-	minor           string
+	method, minor   string
+	target, host    string
+	fields          []string
 	status          int // not 0: refused
 	length          int64
 	chunked, close_ bool
@@ -89,14 +95,19 @@ func modelRequest(s string) (h modelHead, rest string, v verdict) {
 	}
 	h = modelHead{method: m[1], minor: m[4], length: -1}
 	target, absolute := m[2], absoluteRE.FindStringSubmatch(m[2])
+	h.target = target
 	switch {
+	case h.method == "CONNECT":
+		a := authorityRE.FindStringSubmatch(target)
+		if a == nil {
+			return refused(400)
+		}
+		if port, _ := strconv.Atoi(a[2]); port > 65535 {
+			return refused(400)
+		}
 	case target[0] == '/':
 	case target == "*":
 		if h.method != "OPTIONS" {
-			return refused(400)
-		}
-	case h.method == "CONNECT":
-		if !hostRE.MatchString(target) {
 			return refused(400)
 		}
 	case absolute == nil:
@@ -118,11 +129,15 @@ func modelRequest(s string) (h modelHead, rest string, v verdict) {
 			return refused(400)
 		}
 		value := strings.Trim(f[2], " \t")
+		if strings.ToLower(f[1]) != "host" {
+			h.fields = append(h.fields, f[1]+": "+value)
+		}
 		switch strings.ToLower(f[1]) {
 		case "host":
 			if hosts++; hosts > 1 || !hostRE.MatchString(value) {
 				return refused(400)
 			}
+			h.host = value
 		case "content-length":
 			if lengths++; lengths > 1 || codings > 0 || !lengthRE.MatchString(value) {
 				return refused(400)
@@ -154,20 +169,24 @@ func modelRequest(s string) (h modelHead, rest string, v verdict) {
 	if expect == "?" && h.minor == "1" {
 		return refused(417)
 	}
-	if absolute != nil && target[0] != '/' && target != "*" && !hostRE.MatchString(absolute[1]) {
-		return refused(400)
+	if absolute != nil && h.method != "CONNECT" {
+		if h.host = absolute[1]; !hostRE.MatchString(h.host) {
+			return refused(400)
+		}
 	}
-	if h.minor == "0" && !keep {
+	if h.method == "CONNECT" || h.minor == "0" && !keep {
 		h.close_ = true
 	}
 	return h, rest, good
 }
 
 // modelChunks decodes a chunked body.
-func modelChunks(in []byte) (content []byte, rest []byte, v verdict) {
+func modelChunks(in []byte) (content, rest []byte, trailer []string, v verdict) {
 	s := runes(in)
 	var out []rune
-	done := func(v verdict) ([]byte, []byte, verdict) { return bytesOf(string(out)), bytesOf(s), v }
+	done := func(v verdict) ([]byte, []byte, []string, verdict) {
+		return bytesOf(string(out)), bytesOf(s), trailer, v
+	}
 	extensions := 0
 	for {
 		line, after, v := modelLine(s)
@@ -230,6 +249,9 @@ func modelChunks(in []byte) (content []byte, rest []byte, v verdict) {
 			case "host", "content-length", "transfer-encoding":
 				wrong = true
 			}
+			if !notLateRE.MatchString(f[1]) {
+				trailer = append(trailer, f[1]+": "+strings.Trim(f[2], " \t"))
+			}
 		}
 	}
 	if wrong || fields > maxTrailers {
@@ -246,37 +268,53 @@ func bytesOf(s string) []byte {
 	return out
 }
 
-// modelConn is the statuses of the answers, and the methods they answer.
-func modelConn(in []byte) (statuses []int, methods []string) {
+// modelAnswer is one answer that the model expects.
+type modelAnswer struct {
+	status int
+	method string // that it answers
+	body   string
+	close  bool
+}
+
+// modelConn is what comes back on a connection, without interim answers.
+func modelConn(in []byte) (list []modelAnswer) {
 	s := runes(in)
 	for {
 		h, rest, v := modelRequest(s)
 		if v == short {
-			return statuses, methods
+			return list
 		}
 		if v == broken {
-			return append(statuses, h.status), append(methods, "GET")
+			return append(list, modelAnswer{h.status, "GET", "", true})
 		}
-		methods = append(methods, h.method)
+		content, trailer := "", []string(nil)
 		switch {
 		case h.chunked:
-			_, left, v := modelChunks(bytesOf(rest))
+			data, left, late, v := modelChunks(bytesOf(rest))
 			if v != good {
-				return append(statuses, 400), methods
+				return append(list, modelAnswer{400, h.method, "", true})
 			}
-			s = runes(left)
+			content, s, trailer = string(data), runes(left), late
 		case h.length > 0:
 			data := []rune(rest)
 			if int64(len(data)) < h.length {
-				return append(statuses, 400), methods
+				return append(list, modelAnswer{400, h.method, "", true})
 			}
-			s = string(data[h.length:])
+			content, s = string(bytesOf(string(data[:h.length]))), string(data[h.length:])
 		default:
 			s = rest
 		}
-		statuses = append(statuses, 200)
+		if h.method == "CONNECT" {
+			return append(list, modelAnswer{405, h.method, "", true})
+		}
+		head := strings.Join(append([]string{h.method + " " + h.target + " 1." + h.minor + " " + h.host}, h.fields...), "\n")
+		body := string(bytesOf(head)) + "\n\n" + content + "\n" + string(bytesOf(strings.Join(trailer, "\n")))
+		if h.method == "HEAD" {
+			body = ""
+		}
+		list = append(list, modelAnswer{200, h.method, body, h.close_})
 		if h.close_ {
-			return statuses, methods
+			return list
 		}
 	}
 }

@@ -60,13 +60,16 @@ func (x *Exchange) Inform(status int, h Header) error {
 
 // Reply begins the answer. length is the body's, -1 if it is not known. Fields
 // that frame the message or concern the connection are the server's affair and
-// left out; Date is added if there is none.
+// left out; Date is added if there is none. A CONNECT cannot succeed.
 func (x *Exchange) Reply(status int, h Header, length int64) error {
 	if x.status != 0 {
 		return ErrReplied
 	}
 	if status < 200 || status > 999 {
 		return fmt.Errorf("reply: status %d", status)
+	}
+	if x.Method == "CONNECT" && status < 300 {
+		return ErrNoTunnel
 	}
 	x.c.wmu.Lock()
 	defer x.c.wmu.Unlock()
@@ -128,6 +131,8 @@ func (x *Exchange) statusLine(status int) {
 // framed reports whether a field is the engine's to write.
 func framed(name string) bool {
 	switch len(name) {
+	case 4:
+		return fold(name, "Host")
 	case 7:
 		return fold(name, "Upgrade")
 	case 10:
@@ -305,7 +310,8 @@ func (x *Exchange) finish() {
 		}
 		x.out = append(x.out, "0\r\n"...)
 		mark := len(x.out)
-		if err := x.fields(x.trailer); err != nil {
+		var err error
+		if x.out, err = appendTrailer(x.out, x.trailer); err != nil {
 			x.out = x.out[:mark]
 			x.c.srv.Log.Warn("trailer was left out", "err", err)
 		}

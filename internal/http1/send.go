@@ -9,7 +9,7 @@ import (
 // write sends the request, or all but its body, which a goroutine then sends.
 func (u *upstream) write(r *Request) error {
 	out := getBuffer(small)[:0]
-	if !isToken(r.Method) || !validTarget(r.Target) || !validHost(r.Host) {
+	if r.Method == "CONNECT" || !isToken(r.Method) || !validTarget(r.Target) || !validHost(r.Host) {
 		u.out = out
 		return fmt.Errorf("%w: method, target or host", ErrRequest)
 	}
@@ -141,7 +141,7 @@ func (u *upstream) pumpBody(body io.Reader, length int64, trailer func() Header)
 	}
 	end := append(buf[:0], "0\r\n"...)
 	if trailer != nil {
-		with, err := appendFields(end, trailer(), false)
+		with, err := appendTrailer(end, trailer())
 		if err == nil {
 			end = with
 		}

@@ -329,7 +329,7 @@ type dateText struct {
 
 // now is the value of Date, exact to the sweeper's tick.
 func (s *Server) now() string {
-	second := epoch.Unix() + s.sweep.clock.Load()/int64(time.Second)
+	second := s.sweep.wall.Load()
 	d := s.date.Load()
 	if d == nil || d.second != second {
 		d = &dateText{second, time.Unix(second, 0).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}

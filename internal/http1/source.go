@@ -30,16 +30,18 @@ type source struct {
 	total   atomic.Int64 // bytes ever read
 	stopped atomic.Bool
 	idle    flusher // told before a read that may have to wait; nil: nobody
+	broken  error   // what it said, which is not this side's fault
 }
 
-// read reads once, at the latest until at.
+// read reads once, at the latest until at. ErrTimeout with bytes says that they
+// came at the last moment; the connection's deadline has passed then.
 func (s *source) read(p []byte, at int64) (int, error) {
 	s.dl.arm(at)
 	n, err := s.conn.Read(p)
-	if !s.dl.off() {
-		return 0, ErrTimeout
-	}
 	s.total.Add(int64(n))
+	if !s.dl.off() {
+		return n, ErrTimeout
+	}
 	if n > 0 {
 		return n, nil
 	}
@@ -56,6 +58,7 @@ func (s *source) read(p []byte, at int64) (int, error) {
 func (s *source) patient(p []byte) (int, error) {
 	if s.idle != nil {
 		if err := s.idle.Flush(); err != nil {
+			s.broken = err
 			return 0, err
 		}
 	}

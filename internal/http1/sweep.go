@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,12 +20,26 @@ var past = time.Unix(1, 0)
 // runtime timer.
 type deadline struct{ at atomic.Int64 }
 
-const fired = -1
+const (
+	firing  = -1 // the sweeper is about to act
+	fired   = -2 // it has
+	idleBit = 1  // the bit of a deadline that draining may bring forward
+)
 
 func (d *deadline) arm(at int64) { d.at.Store(at) }
 
-// off reports whether the deadline was met.
-func (d *deadline) off() bool { return d.at.Swap(0) != fired }
+// off reports whether the deadline was met. What the sweeper does about a missed
+// one is done by then.
+func (d *deadline) off() bool {
+	for {
+		at := d.at.Load()
+		if at == firing {
+			runtime.Gosched()
+		} else if d.at.CompareAndSwap(at, 0) {
+			return at != fired
+		}
+	}
+}
 
 // push moves an armed deadline; any goroutine may call it.
 func (d *deadline) push(at int64) {
@@ -33,10 +48,14 @@ func (d *deadline) push(at int64) {
 	}
 }
 
-// due reports, once, that the deadline has passed.
-func (d *deadline) due(now int64) bool {
+// expire ends what the deadline is for if it has passed, or if it may and is to
+// be brought forward.
+func (d *deadline) expire(now int64, forward bool, end func(time.Time) error) {
 	at := d.at.Load()
-	return at > 0 && now >= at && d.at.CompareAndSwap(at, fired)
+	if at > 0 && (now >= at || forward && at&idleBit != 0) && d.at.CompareAndSwap(at, firing) {
+		_ = end(past)
+		d.at.Store(fired)
+	}
 }
 
 type swept interface{ sweep(now int64) }
@@ -45,7 +64,8 @@ type swept interface{ sweep(now int64) }
 // member it sleeps.
 type sweeper struct {
 	tick  time.Duration
-	clock atomic.Int64
+	clock atomic.Int64 // monotonic, nanoseconds
+	wall  atomic.Int64 // seconds since 1970, as the system's clock has it now
 	wake  chan struct{}
 	stop  chan struct{}
 	done  chan struct{}
@@ -59,19 +79,30 @@ func newSweeper(tick time.Duration) *sweeper {
 		tick: tick, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		set: make(map[swept]struct{}),
 	}
-	s.clock.Store(mono())
+	s.look()
 	go s.run()
 	return s
 }
 
+// look reads the clocks.
+func (s *sweeper) look() int64 {
+	t := time.Now()
+	now := int64(t.Sub(epoch)) + 1
+	s.clock.Store(now)
+	s.wall.Store(t.Unix())
+	return now
+}
+
 // after is the moment d from now, never early.
-func (s *sweeper) after(d time.Duration) int64 { return s.clock.Load() + int64(d) + int64(s.tick) }
+func (s *sweeper) after(d time.Duration) int64 {
+	return (s.clock.Load() + int64(d) + int64(s.tick)) &^ idleBit
+}
 
 func (s *sweeper) add(m swept) {
 	s.mu.Lock()
 	s.set[m] = struct{}{}
 	if len(s.set) == 1 {
-		s.clock.Store(mono())
+		s.look()
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -112,8 +143,7 @@ func (s *sweeper) run() {
 		case <-s.stop:
 			return
 		}
-		now := mono()
-		s.clock.Store(now)
+		now := s.look()
 		s.mu.Lock()
 		for m := range s.set {
 			m.sweep(now)
@@ -133,6 +163,9 @@ type allowance struct {
 func newAllowance(grace time.Duration, rate int64) allowance {
 	return allowance{rate: rate, grace: int64(grace), credit: int64(grace)}
 }
+
+// renew gives the whole grace again, for the next message.
+func (a *allowance) renew() { a.credit = a.grace }
 
 func (a *allowance) used(waited int64, n int) {
 	if a.rate > 0 {

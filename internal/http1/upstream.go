@@ -1,11 +1,13 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -47,9 +49,8 @@ func newUpstream(e *Endpoint, nc net.Conn) *upstream {
 
 // sweep enforces deadlines.
 func (u *upstream) sweep(now int64) {
-	if u.src.dl.due(now) || u.wdl.due(now) {
-		_ = u.nc.SetDeadline(past)
-	}
+	u.src.dl.expire(now, false, u.nc.SetDeadline)
+	u.wdl.expire(now, false, u.nc.SetDeadline)
 }
 
 // abort ends whatever the connection waits for. Any goroutine may call it.
@@ -74,11 +75,16 @@ func idempotent(method string) bool {
 	return false
 }
 
-// stale reports whether a connection that was idle can no longer be used.
+// moment is how long a connection may be idle and still be used without a look.
+const moment = int64(time.Millisecond)
+
+// stale reports whether a connection that was idle can no longer be used: the
+// server closed it, or sent what nobody asked for, which must not become the
+// answer to the next request.
 func (u *upstream) stale(method string) bool {
 	// A look costs a system call. What was used a moment ago is used again
 	// without one where a second attempt would be safe.
-	if u.probe == nil || idempotent(method) && u.since == u.e.c.sweep.clock.Load() {
+	if u.probe == nil || idempotent(method) && mono()-u.since < moment {
 		return false
 	}
 	n := u.probe.pending()
@@ -318,6 +324,16 @@ func (u *upstream) join() {
 
 const maxInterim = 32
 
+// offered reports whether the protocol is in the list that was asked for.
+func offered(list, protocol string) bool {
+	for p := range strings.SplitSeq(list, ",") {
+		if p = trimBlank(p); p != "" && fold(p, protocol) {
+			return true
+		}
+	}
+	return false
+}
+
 // readHead waits for the final answer's head.
 func (u *upstream) readHead(r *Request) error {
 	s, o := &u.src, &u.e.c.o
@@ -325,7 +341,10 @@ func (u *upstream) readHead(r *Request) error {
 	interim, seen := 0, 0
 	for {
 		if b := s.buf[s.r:s.w]; len(b) > seen {
-			n, err := u.res.parse(b, o.Fields)
+			n, err := 0, (*Malformed)(nil)
+			if seen < 8 || bytes.IndexByte(b[seen:], '\n') >= 0 { // a line more: no work for each byte
+				n, err = u.res.parse(b, o.Fields)
+			}
 			if err == nil && n > o.Head {
 				err = errLarge
 			}
@@ -340,8 +359,8 @@ func (u *upstream) readHead(r *Request) error {
 			case u.res.Status >= 200 || u.res.Status == 101:
 				s.r += n
 				s.base = s.r
-				if u.res.Status == 101 && (r.Upgrade == "" || !u.res.framing.upgrade) {
-					return errStatusLine
+				if u.res.Status == 101 && !(u.res.framing.upgrade && offered(r.Upgrade, u.res.framing.upgradeTo)) {
+					return errSwitch
 				}
 				return nil
 			default:

@@ -30,9 +30,15 @@ func NewSecret() string {
 	return string(out)
 }
 
+// Sum is the SHA-256 of a high-entropy secret. It does not allocate.
+func Sum(secret string) [sha256.Size]byte {
+	var room [512]byte
+	return sha256.Sum256(append(room[:0], secret...))
+}
+
 // Hash is the hexadecimal SHA-256 of a high-entropy secret, as snapshots key it.
 func Hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
+	sum := Sum(secret)
 	return hex.EncodeToString(sum[:])
 }
 

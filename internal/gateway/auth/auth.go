@@ -380,7 +380,7 @@ func (a *Authenticator) apiKey(x *exchange.Exchange, f *facts.Facts, r *Rules, k
 	if len(key) > maxKey {
 		return bad("api-key-length")
 	}
-	k, ok := f.APIKeys.Get(token.Hash(key))
+	k, ok := f.APIKeys.Get(token.Sum(key))
 	if !ok {
 		return bad("api-key-unknown")
 	}

@@ -36,6 +36,8 @@ type Exchange struct {
 	// Client is the address of the caller as far as trusted proxies tell.
 	Client netip.Addr
 
+	Scratch Scratch
+
 	Reply Reply
 }
 

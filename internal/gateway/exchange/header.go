@@ -29,7 +29,7 @@ func (h Header) Has(name string) bool {
 }
 
 // Add appends a field.
-func (h *Header) Add(name, value string) { *h = append(*h, Field{name, value}) }
+func (h *Header) Add(name, value string) { *h = append(*h, Field{Name: name, Value: value}) }
 
 // Set replaces all fields of that name by one, in the place of the first.
 func (h *Header) Set(name, value string) {
@@ -44,7 +44,7 @@ func (h *Header) Set(name, value string) {
 		out = append(out, f)
 	}
 	if !done {
-		out = append(out, Field{name, value})
+		out = append(out, Field{Name: name, Value: value})
 	}
 	*h = out
 }

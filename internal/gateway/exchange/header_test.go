@@ -6,18 +6,18 @@ import (
 )
 
 func TestHeader(t *testing.T) {
-	h := Header{{"A", "1"}, {"b", "2"}, {"a", "3"}, {"C", "4"}}
+	h := Header{{Name: "A", Value: "1"}, {Name: "b", Value: "2"}, {Name: "a", Value: "3"}, {Name: "C", Value: "4"}}
 	if h.Get("B") != "2" || h.Get("a") != "1" || h.Get("x") != "" || !h.Has("c") || h.Has("x") {
 		t.Errorf("look-ups in %v", h)
 	}
 	h.Set("a", "9")
-	if want := (Header{{"A", "9"}, {"b", "2"}, {"C", "4"}}); !slices.Equal(h, want) {
+	if want := (Header{{Name: "A", Value: "9"}, {Name: "b", Value: "2"}, {Name: "C", Value: "4"}}); !slices.Equal(h, want) {
 		t.Errorf("after Set: %v, want %v", h, want)
 	}
 	h.Set("d", "5")
 	h.Del("B")
 	h.Add("C", "6")
-	if want := (Header{{"A", "9"}, {"C", "4"}, {"d", "5"}, {"C", "6"}}); !slices.Equal(h, want) {
+	if want := (Header{{Name: "A", Value: "9"}, {Name: "C", Value: "4"}, {Name: "d", Value: "5"}, {Name: "C", Value: "6"}}); !slices.Equal(h, want) {
 		t.Errorf("after Set, Del, Add: %v, want %v", h, want)
 	}
 }

@@ -1,6 +1,8 @@
 package facts
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +22,7 @@ type Editor struct {
 	apps         *Edit[string, *snapshot.Application]
 	keys         *Edit[Consumer, *snapshot.KeyMapping]
 	subs         *Edit[Pair, *snapshot.Subscription]
-	apiKeys      *Edit[string, *Key]
+	apiKeys      *Edit[[sha256.Size]byte, *Key]
 	appPolicies  *Edit[Named, *Policy]
 	subPolicies  *Edit[Named, *Policy]
 	apiPolicies  *Edit[Named, *Policy]
@@ -89,7 +91,11 @@ func (e *Editor) Apply(it *snapshot.Item) error {
 		}
 		return put(e.subs, Pair{app, api}, it, func(v *snapshot.Subscription) (*snapshot.Subscription, error) { return v, nil })
 	case snapshot.KindAPIKey:
-		return put(e.apiKeys, it.ID, it, newKey)
+		var sum [sha256.Size]byte
+		if n, err := hex.Decode(sum[:], []byte(it.ID[:min(len(it.ID), 2*len(sum))])); err != nil || n != len(sum) || len(it.ID) != 2*n {
+			return errors.New("id is not the SHA-256 of a key")
+		}
+		return put(e.apiKeys, sum, it, newKey)
 	case snapshot.KindAppPolicy:
 		return e.policy(e.appPolicies, it)
 	case snapshot.KindSubPolicy:

@@ -1,6 +1,7 @@
 package facts
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 
@@ -41,7 +42,7 @@ type Facts struct {
 	Applications  Table[string, *snapshot.Application]
 	Keys          Table[Consumer, *snapshot.KeyMapping]
 	Subscriptions Table[Pair, *snapshot.Subscription]
-	APIKeys       Table[string, *Key] // by hex SHA-256
+	APIKeys       Table[[sha256.Size]byte, *Key] // by token.Sum
 	AppPolicies   Table[Named, *Policy]
 	SubPolicies   Table[Named, *Policy]
 	APIPolicies   Table[Named, *Policy]

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -67,7 +66,7 @@ func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 				!exchange.Fold(name, strip) && !exchange.Fold(name, auth)
 		})
 	}
-	r.Target = e.target(c.Rest, c.Query)
+	r.Target = e.target(&x.Scratch, c.Rest, c.Query)
 	r.Header = r.Header[:0]
 	connection := x.Header.Has("Connection")
 	forwardedFor := ""
@@ -114,10 +113,11 @@ func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 		r.Header.Add(e.keyHeader, e.keyValue)
 	}
 	if x.Peer.IsValid() {
+		b := x.Scratch.Begin()
 		if forwardedFor != "" {
-			forwardedFor += ", "
+			b = append(append(b, forwardedFor...), ", "...)
 		}
-		r.Header.Add("X-Forwarded-For", forwardedFor+text(x.Peer))
+		r.Header.Add("X-Forwarded-For", x.Scratch.End(x.Peer.AppendTo(b)))
 	}
 	if !c.Trusted || !r.Header.Has("X-Forwarded-Host") {
 		r.Header.Add("X-Forwarded-Host", x.Host)
@@ -127,38 +127,19 @@ func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 	}
 }
 
-var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-
-func text(a netip.Addr) string {
-	if a == loopback {
-		return "127.0.0.1"
-	}
-	return a.String()
-}
-
-func (e *Endpoint) target(rest, query string) string {
-	if e.query == "" && e.keyQuery == "" && query == "" {
-		if t := e.base + rest; t != "" {
-			return t
-		}
-		return "/"
-	}
-	var b strings.Builder
-	b.Grow(len(e.base) + len(rest) + len(e.query) + len(query) + len(e.keyQuery) + 4)
-	b.WriteString(e.base)
-	b.WriteString(rest)
-	if b.Len() == 0 {
-		b.WriteByte('/')
+func (e *Endpoint) target(s *exchange.Scratch, rest, query string) string {
+	b := append(append(s.Begin(), e.base...), rest...)
+	if len(b) == 0 {
+		b = append(b, '/')
 	}
 	sep := byte('?')
 	for _, q := range [...]string{e.query, query, e.keyQuery} {
 		if q != "" {
-			b.WriteByte(sep)
-			b.WriteString(q)
+			b = append(append(b, sep), q...)
 			sep = '&'
 		}
 	}
-	return b.String()
+	return s.End(b)
 }
 
 // Reply moves a backend's answer into the exchange, without what concerned the

@@ -17,7 +17,8 @@ type Source struct {
 	Environment string
 }
 
-// Record is one call, served or refused. Strings are kept, not copied.
+// Record is one call, served or refused. Of its strings Path, UserAgent and ID
+// are copied; the others are kept.
 type Record struct {
 	Source      *Source // never nil
 	Operation   string  // URI template; empty when none matched

@@ -3,7 +3,6 @@ package report
 import (
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/cardea-apim/cardea/internal/usage"
@@ -67,7 +66,8 @@ func (h *hist) into(o *usage.Histogram) {
 type shard struct {
 	mu        sync.Mutex
 	cells     map[key]*cell
-	calls     []usage.Call
+	calls     raw
+	spare     raw // room for the next calls; the drain's own
 	decisions []usage.Decision
 	dropped   uint64
 	_         [64]byte
@@ -126,8 +126,8 @@ func (s *shards) add(r *Record) {
 	c.out += uint64(max(r.BytesOut, 0))
 	c.gateway.add(uint64(max(r.Gateway.Microseconds(), 0)))
 	c.backend.add(uint64(max(r.Backend.Microseconds(), 0)))
-	if len(sh.calls) < s.calls {
-		sh.calls = append(sh.calls, r.call())
+	if len(sh.calls.list) < s.calls {
+		sh.calls.add(r)
 	} else {
 		sh.dropped++
 	}
@@ -136,29 +136,7 @@ func (s *shards) add(r *Record) {
 	}
 }
 
-// Bounds of the texts that are kept of a call, bytes.
-const (
-	maxPath  = 512
-	maxAgent = 256
-	maxID    = 256
-)
-
-func cut(s string, n int) string { return strings.Clone(s[:min(len(s), n)]) }
-
-func (r *Record) call() usage.Call {
-	c := usage.Call{
-		Time: r.Time, ID: cut(r.ID, maxID), Tenant: r.Source.Tenant, API: r.Source.API, APIName: r.Source.Name, APIVersion: r.Source.Version,
-		Application: r.Application, User: r.User, Operation: r.Operation, Verb: r.Verb, Path: cut(r.Path, maxPath),
-		Status: r.Status, Code: r.Code, KeyType: r.KeyType, Gateway: r.Gateway, Backend: r.Backend,
-		BytesIn: r.BytesIn, BytesOut: r.BytesOut, UserAgent: cut(r.UserAgent, maxAgent),
-	}
-	if r.Client.IsValid() {
-		c.Client = r.Client.String()
-	}
-	return c
-}
-
-// drain moves everything into p and leaves the shards empty.
+// drain moves everything into p and leaves the shards empty. One at a time.
 func (s *shards) drain(p *pool) {
 	for i := range s.list {
 		sh := &s.list[i]
@@ -169,13 +147,17 @@ func (s *shards) drain(p *pool) {
 		} else {
 			cells = nil // the map stays with the shard, whose callers write to it
 		}
-		sh.calls, sh.decisions, sh.dropped = nil, nil, 0
+		sh.calls, sh.decisions, sh.dropped = sh.spare, nil, 0
 		sh.mu.Unlock()
 		for k, c := range cells {
 			p.count(k, c)
 		}
 		p.dropped += dropped
-		p.calls = append(p.calls, calls...)
+		for i := range calls.list {
+			p.calls = append(p.calls, calls.call(i))
+		}
+		calls.reset()
+		sh.spare = calls
 		p.decisions = append(p.decisions, decisions...)
 	}
 }
