@@ -32,19 +32,23 @@ type CallView struct {
 	APIName     string    `json:"apiName,omitempty"`
 	APIVersion  string    `json:"apiVersion,omitempty"`
 	Application string    `json:"application,omitempty"`
-	User        string    `json:"user,omitempty"`
-	Operation   string    `json:"operation,omitempty"`
-	Verb        string    `json:"verb,omitempty"`
-	Path        string    `json:"path,omitempty"`
-	Status      int       `json:"status"`
-	Code        int       `json:"code,omitempty"`
-	KeyType     string    `json:"keyType,omitempty"`
-	Gateway     int64     `json:"gateway"`
-	Backend     int64     `json:"backend"`
-	BytesIn     int64     `json:"bytesIn"`
-	BytesOut    int64     `json:"bytesOut"`
-	Client      string    `json:"client,omitempty"`
-	UserAgent   string    `json:"userAgent,omitempty"`
+	// Name and owner as they are now; empty when the application is gone.
+	ApplicationName  string `json:"applicationName,omitempty"`
+	ApplicationOwner string `json:"applicationOwner,omitempty"`
+
+	User      string `json:"user,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	Verb      string `json:"verb,omitempty"`
+	Path      string `json:"path,omitempty"`
+	Status    int    `json:"status"`
+	Code      int    `json:"code,omitempty"`
+	KeyType   string `json:"keyType,omitempty"`
+	Gateway   int64  `json:"gateway"`
+	Backend   int64  `json:"backend"`
+	BytesIn   int64  `json:"bytesIn"`
+	BytesOut  int64  `json:"bytesOut"`
+	Client    string `json:"client,omitempty"`
+	UserAgent string `json:"userAgent,omitempty"`
 }
 
 // Calls is a page of raw calls, newest first.
@@ -113,19 +117,25 @@ func parseCursor(s string) (at, id int64, err error) {
 // Explanation tells why the gateway refused a call. What the id itself says is
 // always there; Details only when Stored.
 type Explanation struct {
-	ID          string            `json:"id"`
-	Time        time.Time         `json:"time"`
-	Gateway     string            `json:"gateway"`
-	Status      int               `json:"status"`
-	Code        int               `json:"code"`
-	Rule        string            `json:"rule"`
-	Meaning     string            `json:"meaning"`
-	Tenant      string            `json:"tenant,omitempty"`
-	API         string            `json:"api,omitempty"`
-	Application string            `json:"application,omitempty"`
-	Details     map[string]string `json:"details,omitempty"`
-	Stored      bool              `json:"stored"`
-	Note        string            `json:"note,omitempty"`
+	ID          string    `json:"id"`
+	Time        time.Time `json:"time"`
+	Gateway     string    `json:"gateway"`
+	Status      int       `json:"status"`
+	Code        int       `json:"code"`
+	Rule        string    `json:"rule"`
+	Meaning     string    `json:"meaning"`
+	Tenant      string    `json:"tenant,omitempty"`
+	API         string    `json:"api,omitempty"`
+	Application string    `json:"application,omitempty"`
+	// Names as they are now; empty for what is gone.
+	APIName          string `json:"apiName,omitempty"`
+	APIVersion       string `json:"apiVersion,omitempty"`
+	ApplicationName  string `json:"applicationName,omitempty"`
+	ApplicationOwner string `json:"applicationOwner,omitempty"`
+
+	Details map[string]string `json:"details,omitempty"`
+	Stored  bool              `json:"stored"`
+	Note    string            `json:"note,omitempty"`
 }
 
 // Explain opens a decision id. Errors: fault.BadRequest for what is no decision

@@ -88,15 +88,16 @@ type DB struct {
 
 	dims map[usage.CounterKey]int64 // the writer's; Minute is 0
 
-	batches, repeated, dropped atomic.Uint64
-	bytes                      atomic.Int64
-	failed                     atomic.Pointer[error]
+	batches, repeated, foreign, dropped atomic.Uint64
+	bytes                               atomic.Int64
+	failed                              atomic.Pointer[error]
 }
 
 // Stats says what a DB did since it was opened.
 type Stats struct {
 	Batches  uint64 // stored
 	Repeated uint64 // known already, ignored
+	Refused  uint64 // sent by another gateway than their own
 	Dropped  uint64 // raw calls that gateways dropped before sending
 	Bytes    int64  // in use in the file
 }
@@ -194,7 +195,7 @@ func (d *DB) Close() error {
 
 // Stats says what was done so far.
 func (d *DB) Stats() Stats {
-	return Stats{Batches: d.batches.Load(), Repeated: d.repeated.Load(), Dropped: d.dropped.Load(), Bytes: d.bytes.Load()}
+	return Stats{Batches: d.batches.Load(), Repeated: d.repeated.Load(), Refused: d.foreign.Load(), Dropped: d.dropped.Load(), Bytes: d.bytes.Load()}
 }
 
 // Health is the latest failure to write, nil when the latest write succeeded.

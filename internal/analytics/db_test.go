@@ -405,7 +405,7 @@ func TestCallsArePagedAndFiltered(t *testing.T) {
 
 func TestServeAnswersAfterTheCommit(t *testing.T) {
 	t.Parallel()
-	b, err := bus.Embedded(bus.Options{Name: "t"})
+	b, err := bus.Embedded(bus.Options{Name: "g"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,6 +442,15 @@ func TestServeAnswersAfterTheCommit(t *testing.T) {
 	}
 	if ack := send([]byte("{")); ack.Error == "" {
 		t.Error("garbage is acknowledged")
+	}
+	forged := batch(1, counter(noon, "a", 200, 4))
+	forged.Gateway = "another"
+	data, _ = json.Marshal(forged)
+	if ack := send(data); ack.Error == "" || ack.Seq != 0 || d.Stats().Refused != 1 {
+		t.Errorf("a batch of another gateway: %+v, %d refused", ack, d.Stats().Refused)
+	}
+	if n := requests(t, d, within(time.Hour)); n != 4 {
+		t.Errorf("%d requests after a forged batch, want 4", n)
 	}
 	cancel()
 	if err := <-served; err != nil {

@@ -26,6 +26,7 @@ type HandlerOptions struct {
 	// Applications lists the ids of the actor's own applications, for those who
 	// may not see the whole tenant.
 	Applications func(ctx context.Context, a *apim.Actor) ([]string, error)
+	Names        Names // nil: answers hold ids only
 	Log          *slog.Logger
 }
 
@@ -121,7 +122,14 @@ func (h *handler) answer(r *http.Request, fn func(*request) (any, error), params
 			return nil, fault.BadRequest.Withf("parameter %s is too long", k)
 		}
 	}
-	return fn(q)
+	out, err := fn(q)
+	if err != nil {
+		return nil, err
+	}
+	if err := addNames(r.Context(), h.o.Names, actor.Tenant, out); err != nil {
+		h.o.Log.WarnContext(r.Context(), "names not found", "err", err)
+	}
+	return out, nil
 }
 
 func (h *handler) totals(r *request) (any, error) {

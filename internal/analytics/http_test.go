@@ -1,12 +1,15 @@
 package analytics
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +43,28 @@ func asks(d *DB) http.Handler {
 			}
 			return nil, nil
 		},
+		Names: known{},
 	})
+}
+
+// known are the names of a and app in tenant t; all else is gone.
+type known struct{}
+
+func (known) APIs(_ context.Context, t apim.TenantID, _ []string) (map[string]Name, error) {
+	if t != "t" {
+		return nil, nil
+	}
+	return map[string]Name{"a": {Name: "Pizza", Version: "1.0"}}, nil
+}
+
+func (known) Applications(_ context.Context, t apim.TenantID, ids []string) (map[string]Name, error) {
+	if slices.Contains(ids, "fails") {
+		return nil, errors.New("the database is away")
+	}
+	if t != "t" {
+		return nil, nil
+	}
+	return map[string]Name{"app": {Name: "Shop", Owner: "alice"}}, nil
 }
 
 func ask(t *testing.T, h http.Handler, as, target string) (int, map[string]any) {
@@ -107,6 +131,17 @@ func TestQuestionsOverHTTP(t *testing.T) {
 		{"admin", "/decisions/" + id, 200, "stored=true"},
 		{"owner", "/decisions/" + id, 200, "details.limit=50"},
 		{"owner", "/decisions/" + id, 200, "details.sub=<nil>"},
+		{"admin", "/decisions/" + id, 200, "apiName=Pizza"},
+		{"admin", "/decisions/" + id, 200, "apiVersion=1.0"},
+		{"admin", "/decisions/" + id, 200, "applicationName=Shop"},
+		{"owner", "/decisions/" + id, 200, "applicationOwner=alice"},
+		{"owner", "/decisions/" + id, 200, "application=app"},
+		{"admin", "/analytics/by?dimension=application", 200, "groups.0.applicationName=Shop"},
+		{"admin", "/analytics/by?dimension=application", 200, "groups.0.applicationOwner=alice"},
+		{"admin", "/analytics/by?dimension=application", 200, "groups.0.key=app"},
+		{"admin", "/analytics/by?dimension=application", 200, "groups.1.applicationName=<nil>"},
+		{"admin", "/analytics/by?dimension=application", 200, "groups.1.key=other"},
+		{"owner", "/analytics/calls", 200, "calls.0.applicationName=Shop"},
 		{"poor", "/decisions/" + id, 404, "code=404"},
 		{"foreign", "/decisions/" + id, 404, "code=404"},
 		{"admin", "/decisions/nonsense", 400, "code=400"},
@@ -202,5 +237,46 @@ func TestOnlyGetIsAnswered(t *testing.T) {
 	asks(d).ServeHTTP(w, r)
 	if w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("status %d", w.Code)
+	}
+}
+
+// Without names an answer is still an answer.
+func TestNamesAreNoCondition(t *testing.T) {
+	t.Parallel()
+	d, _ := filled(t)
+	c := counter(noon, "a", 200, 1)
+	c.Application = "fails"
+	store(t, d, batch(2, c))
+	if status, body := ask(t, asks(d), "admin", "/analytics/by?dimension=application"); status != 200 || !strings.Contains(fmt.Sprint(body), "fails") {
+		t.Errorf("%d %v", status, body)
+	}
+}
+
+func TestNamesAreAddedToTheAnswersOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	d, id := filled(t)
+	without := Handler(HandlerOptions{DB: d, Log: quiet, Authenticate: func(context.Context, *http.Request) (*apim.Actor, error) {
+		return &apim.Actor{User: "admin", Tenant: "t", Scopes: []string{"apim:admin"}}, nil
+	}})
+	with := asks(d)
+	for _, target := range []string{
+		"/analytics/totals", "/analytics/series?step=hour", "/analytics/by?dimension=api", "/analytics/by?dimension=application",
+		"/analytics/by?dimension=code", "/analytics/calls", "/analytics/calls?limit=1", "/decisions/" + id,
+	} {
+		answer := func(h http.Handler) []byte {
+			r := httptest.NewRequest(http.MethodGet, Base+target, nil)
+			r.Header.Set("As", "admin")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Body.Bytes()
+		}
+		path, _, _ := strings.Cut(Base+target, "?")
+		got, err := AddNames(t.Context(), known{}, "t", path, answer(without))
+		if err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+		if want := bytes.TrimSpace(answer(with)); !bytes.Equal(bytes.TrimSpace(got), want) {
+			t.Errorf("%s: got %s, want %s", target, got, want)
+		}
 	}
 }

@@ -63,6 +63,7 @@ var meanings = map[string]string{
 	"backend-limit":         "The backend takes no more calls in this second.",
 	"backend-io":            "The connection to the backend broke.",
 	"backend-timeout":       "The backend did not answer in time.",
+	"backend-busy":          "Too many calls wait for a connection to the backend.",
 	"backend-connect":       "The backend cannot be reached.",
 	"backend-address":       "The address of the backend is one that gateways do not call.",
 	"backend-closed":        "The backend closed the connection without an answer.",

@@ -77,10 +77,12 @@ type Series struct {
 
 // Group is one value of a dimension.
 type Group struct {
-	Key        string `json:"key"` // API id, application id, "VERB template", status or code
-	API        string `json:"api,omitempty"`
-	APIName    string `json:"apiName,omitempty"`
-	APIVersion string `json:"apiVersion,omitempty"`
+	Key              string `json:"key"` // API id, application id, "VERB template", status or code
+	API              string `json:"api,omitempty"`
+	APIName          string `json:"apiName,omitempty"` // as it was when it was called
+	APIVersion       string `json:"apiVersion,omitempty"`
+	ApplicationName  string `json:"applicationName,omitempty"` // as it is now; empty when it is gone
+	ApplicationOwner string `json:"applicationOwner,omitempty"`
 	Sums
 }
 

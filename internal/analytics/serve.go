@@ -13,7 +13,7 @@ import (
 
 // replier is what Serve needs of a bus; *bus.Bus has it.
 type replier interface {
-	Reply(subject, queue string, fn func(data []byte) []byte) (cancel func(), err error)
+	ReplyTo(subject, queue string, fn func(sender string, data []byte) []byte) (cancel func(), err error)
 }
 
 const (
@@ -24,10 +24,11 @@ const (
 
 // Serve stores the batches that gateways send, and answers each after its commit,
 // until ctx ends. A batch that cannot be stored is answered with the cause; its
-// gateway sends it again.
+// gateway sends it again. A batch of another gateway than the one that sent it
+// is refused.
 func (d *DB) Serve(ctx context.Context, b replier) error {
 	for range readers {
-		cancel, err := b.Reply(usage.SubjectBatch, queue, func(data []byte) []byte { return d.take(ctx, data) })
+		cancel, err := b.ReplyTo(usage.SubjectBatch, queue, func(sender string, data []byte) []byte { return d.take(ctx, sender, data) })
 		if err != nil {
 			return fmt.Errorf("serve analytics: %w", err)
 		}
@@ -37,16 +38,20 @@ func (d *DB) Serve(ctx context.Context, b replier) error {
 	return nil
 }
 
-// take stores one message.
-func (d *DB) take(ctx context.Context, data []byte) []byte {
+// take stores one message of the sender.
+func (d *DB) take(ctx context.Context, sender string, data []byte) []byte {
 	// A batch under way is finished even when the server stops: it will be answered.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patient)
 	defer cancel()
 	var batch usage.Batch
 	ack := usage.BatchAck{}
-	if err := json.Unmarshal(data, &batch); err != nil {
+	switch err := json.Unmarshal(data, &batch); {
+	case err != nil:
 		ack.Error = "malformed batch: " + err.Error()
-	} else {
+	case batch.Gateway != sender:
+		ack.Error = fmt.Sprintf("a batch of gateway %.100q sent by %.100q", batch.Gateway, sender)
+		d.foreign.Add(1)
+	default:
 		ack.Seq = batch.Seq
 		if err := d.Store(ctx, batch); err != nil {
 			ack.Error = err.Error()
@@ -67,6 +72,7 @@ type collector struct{ d *DB }
 var (
 	descBatches  = prometheus.NewDesc("cardea_analytics_batches_total", "Batches of usage stored.", nil, nil)
 	descRepeated = prometheus.NewDesc("cardea_analytics_batches_repeated_total", "Batches that were stored already.", nil, nil)
+	descForeign  = prometheus.NewDesc("cardea_analytics_batches_refused_total", "Batches refused because another gateway than their own sent them.", nil, nil)
 	descDropped  = prometheus.NewDesc("cardea_analytics_calls_dropped_total", "Raw calls that gateways dropped; their counters are exact all the same.", nil, nil)
 	descBytes    = prometheus.NewDesc("cardea_analytics_bytes", "Size of the analytics file in use.", nil, nil)
 	descUp       = prometheus.NewDesc("cardea_analytics_writable", "1 while the latest write succeeded.", nil, nil)
@@ -89,6 +95,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}{
 		{descBatches, prometheus.CounterValue, float64(s.Batches)},
 		{descRepeated, prometheus.CounterValue, float64(s.Repeated)},
+		{descForeign, prometheus.CounterValue, float64(s.Refused)},
 		{descDropped, prometheus.CounterValue, float64(s.Dropped)},
 		{descBytes, prometheus.GaugeValue, float64(s.Bytes)},
 		{descUp, prometheus.GaugeValue, up},

@@ -1,6 +1,9 @@
 package apim
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Limit is defaultLimit of a throttling policy, kept as it was sent: units are
 // stored verbatim (reference: traffic §5).
@@ -122,4 +125,13 @@ type GatewayNode struct {
 	Warnings []string // parts that are not well, as "part: cause"
 	LastSeen int64    // Unix milliseconds
 	Local    bool
+}
+
+// Member is a node that joined with a token. Its certificates carry the id,
+// which is another one when it joins again.
+type Member struct {
+	ID     string
+	Node   string // name
+	Roles  []string
+	Joined time.Time
 }

@@ -44,7 +44,7 @@ func (a *App) mountAnalytics() {
 		return
 	}
 	h := analytics.Handler(analytics.HandlerOptions{
-		DB: a.analytics.db, Authenticate: a.authenticate, Applications: a.applicationsOf, Log: a.log,
+		DB: a.analytics.db, Authenticate: a.authenticate, Applications: a.applicationsOf, Names: names{a.db}, Log: a.log,
 	})
 	a.mux.Handle(ownBase+"/analytics/", h)
 	a.mux.Handle(ownBase+"/decisions/", h)

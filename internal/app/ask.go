@@ -124,5 +124,12 @@ func (a *App) forward(w http.ResponseWriter, r *http.Request) error {
 	if err := json.Unmarshal(answer, &out); err != nil || out.Status == 0 {
 		return fault.Busy.With("the analytics role does not answer")
 	}
+	if out.Status == http.StatusOK { // ids: the other process has no database
+		if body, err := analytics.AddNames(ctx, names{a.db}, actor.Tenant, r.URL.Path, out.Body); err != nil {
+			a.log.WarnContext(ctx, "names not found", "err", err)
+		} else {
+			out.Body = body
+		}
+	}
 	return rest.Raw(w, out.Status, "application/json", out.Body)
 }

@@ -128,7 +128,9 @@ func (a *App) wireSync() error {
 		busAddr = a.cfg.Bus.Listen
 	}
 	opened := func() error {
-		_, err := a.bus.Listen(busAddr, id.Server(false), busRights)
+		conf := id.Server(false)
+		conf.VerifyConnection = a.control.sync.Admit
+		_, err := a.bus.Listen(busAddr, conf, busRights)
 		return err
 	}
 	if a.cfg.Bus.URL != "" { // a cluster of the operator's own: nodes use it too
@@ -137,7 +139,7 @@ func (a *App) wireSync() error {
 	a.control.address = "https://" + net.JoinHostPort(host, strconv.Itoa(a.cfg.Listen.Node))
 	a.control.sync = deploy.NewServer(deploy.ServerOptions{
 		Feed: a.localFeed(), Log: a.db.Log, Box: a.box, CA: a.ca, Identity: id, Bus: busURL,
-		Always: len(a.cfg.Listen.NodeHosts) > 0, Opened: opened, Logger: a.log,
+		Always: len(a.cfg.Listen.NodeHosts) > 0, Opened: opened, Cut: a.bus.Cut, Logger: a.log,
 	})
 	addr := net.JoinHostPort(bind, strconv.Itoa(a.cfg.Listen.Node))
 	a.background(func(ctx context.Context) error { return a.control.sync.Run(ctx, addr) })

@@ -22,6 +22,7 @@ import (
 type people struct {
 	directory *identity.Directory
 	keys      *keymanager.KeyManager
+	refusals  *refusals
 }
 
 // adminNews is what a first start says about the administrator.
@@ -39,7 +40,7 @@ func openDirectory(db *store.DB, a *App) (*identity.Directory, error) {
 		Tenants: db.Tenants, Confs: db.TenantConfs, Users: db.Users, Roles: db.Roles, Tokens: db.Tokens, InTx: db.InTx,
 	}
 	if a != nil {
-		o.Log = a.log
+		o.Log, o.Refused = a.log, a.people.refusals.refused
 		rules := a.cfg.Users
 		o.Names, o.RoleNames, o.Passwords, o.EmailNames = rules.Name, rules.Role, rules.Password, rules.Email
 		o.TokenLife = max(a.cfg.OAuth.AppLife, a.cfg.OAuth.UserLife, a.cfg.OAuth.RefreshLife, minTokenLife)
@@ -59,7 +60,7 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 	if a.db == nil {
 		return nil
 	}
-	a.people = &people{}
+	a.people = &people{refusals: newRefusals(a)}
 	if a.people.directory, err = openDirectory(a.db, a); err != nil {
 		return err
 	}
@@ -79,6 +80,7 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 	if err := a.people.keys.EnsureKeys(ctx); err != nil {
 		return err
 	}
+	a.background(a.people.refusals.run)
 	if !a.cfg.Has(config.Identity) {
 		return nil
 	}

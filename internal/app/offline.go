@@ -29,7 +29,7 @@ func openBeside(ctx context.Context, cfg *config.Config) (*store.DB, error) {
 			return nil, fmt.Errorf("there is no database at %s; is --home right?", file)
 		}
 	}
-	return store.Open(ctx, cfg.Database.URL.Reveal(), store.Options{Sweep: -1})
+	return store.Open(ctx, cfg.Database.URL.Reveal(), store.Options{Version: cfg.Binary, Sweep: -1})
 }
 
 // ResetPassword gives a user a new password, also while a process serves from
@@ -53,6 +53,9 @@ func ResetPassword(ctx context.Context, cfg *config.Config, user, password strin
 		if isMissing(err) {
 			return "", fmt.Errorf("there is no user %s", user)
 		}
+		return "", fmt.Errorf("reset password: %w", err)
+	}
+	if err := db.Audit(ctx, apim.In(tenant), "password", name, "reset", nil, map[string]string{"by": "cardea admin reset-password"}); err != nil {
 		return "", fmt.Errorf("reset password: %w", err)
 	}
 	if err := os.Remove(filepath.Join(cfg.Home, "admin-password")); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/config"
 )
 
@@ -113,5 +114,42 @@ func TestControlAndIdentityApartNeedPostgreSQL(t *testing.T) {
 	_, err := New(t.Context(), load(t, t.TempDir(), map[string]string{"cardea.roles": "identity"}), Options{Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "need PostgreSQL") {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// What somebody does beside a server leaves a row as what they do through it.
+func TestOfflineCommandsAreAudited(t *testing.T) {
+	t.Parallel()
+	c := load(t, t.TempDir(), nil)
+	c.Binary = "9.9-test"
+	firstStart(t, c)
+	password, err := ResetPassword(t.Context(), c, "admin", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := Backup(t.Context(), c, &file); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), c, &file); err != nil {
+		t.Fatal(err)
+	}
+	db, err := openBeside(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for kind, want := range map[string]struct{ action, object, after string }{
+		"password":     {"reset", "admin", "cardea admin reset-password"},
+		"installation": {"restore", "sqlite", "9.9-test"},
+	} {
+		page, err := db.Audits(t.Context(), apim.In(apim.SuperTenant), apim.Where("kind", kind))
+		if err != nil || len(page.Items) != 1 {
+			t.Fatalf("%s: %d rows, %v", kind, len(page.Items), err)
+		}
+		row := page.Items[0]
+		if row.Action != want.action || row.Object != want.object || !strings.Contains(string(row.After), want.after) || strings.Contains(string(row.After), password) {
+			t.Errorf("%s: %+v %s", kind, row, row.After)
+		}
 	}
 }

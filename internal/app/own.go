@@ -28,26 +28,31 @@ const leaseOf = 3 * time.Second
 // NodeView is a gateway as /nodes lists it.
 type NodeView struct {
 	Name         string    `json:"name"`
-	State        string    `json:"state"` // serving, starting, away
+	State        string    `json:"state"` // serving, starting, away; joined: no gateway, or never seen
 	Version      string    `json:"version"`
 	Current      bool      `json:"current"` // runs the newest version
 	Environments []string  `json:"environments"`
 	Failed       []string  `json:"failed,omitempty"`   // items that did not compile: kind/id: cause
 	Warnings     []string  `json:"warnings,omitempty"` // parts that are not well: part: cause
-	LastSeen     time.Time `json:"lastSeen"`
+	LastSeen     time.Time `json:"lastSeen,omitzero"`
+	// Of a node that joined with a token: what it may do, and since when.
+	Roles  []string  `json:"roles,omitempty"`
+	Joined time.Time `json:"joined,omitzero"`
 }
 
-// wireOwn mounts our own interface: nodes, join tokens, receipts, users, and
-// what analytics answers.
+// wireOwn mounts our own interface: nodes, join tokens, receipts, users, the
+// audit, and what analytics answers.
 func (a *App) wireOwn(context.Context) error {
 	if a.db == nil {
 		return nil
 	}
 	a.own("GET "+ownBase+"/nodes", a.listNodes)
+	a.own("DELETE "+ownBase+"/nodes/{name}", a.removeNode)
 	a.own("POST "+ownBase+"/nodes/tokens", a.makeJoinToken)
 	a.own("GET "+ownBase+"/receipts/{version}", a.receipt)
 	a.own("GET "+ownBase+"/info", a.info)
 	a.own("POST "+ownBase+"/signing-keys", a.rotateKey)
+	a.own("GET "+ownBase+"/audits", a.listAudits)
 	a.mountUsers()
 	a.mountTenants()
 	a.mountAnalytics()
@@ -119,7 +124,32 @@ func (a *App) nodes(ctx context.Context, head snapshot.Version) ([]NodeView, err
 		}
 		out = append(out, v)
 	}
+	members, err := a.db.Log.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		i := slices.IndexFunc(out, func(v NodeView) bool { return v.Name == m.Node })
+		if i < 0 {
+			i = len(out)
+			out = append(out, NodeView{Name: m.Node, State: "joined"})
+		}
+		out[i].Roles, out[i].Joined = m.Roles, m.Joined.UTC()
+	}
 	return out, nil
+}
+
+// removeNode withdraws the certificates of a node that joined.
+func (a *App) removeNode(w http.ResponseWriter, r *http.Request) error {
+	if !a.cfg.Has(config.Control) {
+		return fault.BadRequest.With("this node has no control role")
+	}
+	name := r.PathValue("name")
+	if err := a.control.sync.Withdraw(r.Context(), name); err != nil {
+		return err
+	}
+	a.log.InfoContext(r.Context(), "node removed", "node", name)
+	return rest.Empty(w, http.StatusNoContent)
 }
 
 // receipt tells which gateways run a version, for a caller that did not wait.

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,13 +48,25 @@ func nodesOnBus(t *testing.T) (home *bus.Bus, join func(name string, roles ...st
 
 func echo(d []byte) []byte { return d }
 
+// answers makes b answer requests on a subject, with what it got.
+func answers(t *testing.T, b *bus.Bus, subject string) {
+	t.Helper()
+	var err error
+	if strings.Contains(subject, bus.Sender) {
+		_, err = b.ReplyTo(subject, "analytics", func(_ string, d []byte) []byte { return d })
+	} else {
+		_, err = b.Reply(subject, "analytics", echo)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestRolesMayAskEachOther(t *testing.T) {
 	_, join := nodesOnBus(t)
 	gateway, counts, people, control := join("gw.1", "gateway"), join("counts", "analytics", "traffic"), join("people", "identity"), join("second", "control")
 	for subject, b := range map[string]*bus.Bus{usage.SubjectBatch: counts, subjectAsk: counts, subjectPassword: people} {
-		if _, err := b.Reply(subject, "q", echo); err != nil {
-			t.Fatal(err)
-		}
+		answers(t, b, subject)
 	}
 	for subject, b := range map[string]*bus.Bus{usage.SubjectBatch: gateway, subjectPassword: gateway, subjectAsk: control} {
 		if ans, err := b.Request(t.Context(), subject, []byte("1")); err != nil || string(ans) != "1" {
@@ -77,9 +91,7 @@ func TestAGatewayIsNoOtherRole(t *testing.T) {
 		}
 	}
 	for _, subject := range []string{subjectAsk, subjectPassword, usage.SubjectBatch} {
-		if _, err := gateway.Reply(subject, "analytics", echo); err != nil {
-			t.Fatal(err)
-		}
+		answers(t, gateway, subject)
 		if _, err := home.Request(t.Context(), subject, nil); !errors.Is(err, bus.ErrNobody) {
 			t.Errorf("a gateway answers %s: %v", subject, err)
 		}
@@ -114,6 +126,37 @@ func TestAGatewayIsNoOtherRole(t *testing.T) {
 		if seen[s] == 0 {
 			t.Errorf("missing: %s", s)
 		}
+	}
+}
+
+// A gateway counts for itself only: the subject tells who sends, whatever the
+// batch says.
+func TestAGatewayReportsForItselfOnly(t *testing.T) {
+	home, join := nodesOnBus(t)
+	own, other := join("gw.1", "gateway"), join("gw2", "gateway")
+	senders := make(chan string, 10)
+	if _, err := home.ReplyTo(usage.SubjectBatch, "analytics", func(sender string, d []byte) []byte {
+		senders <- sender
+		return d
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*bus.Bus{"gw.1": own, "gw2": other} {
+		if _, err := b.Request(t.Context(), usage.SubjectBatch, []byte("1")); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := <-senders; got != name {
+			t.Errorf("%s sends as %s", name, got)
+		}
+	}
+	victim := strings.ReplaceAll(usage.SubjectBatch, bus.Sender, hex.EncodeToString([]byte("gw.1")))
+	short, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer stop()
+	if _, err := other.Request(short, victim, []byte("forged")); err == nil {
+		t.Error("a gateway sends as another one, and is answered")
+	}
+	if len(senders) > 0 {
+		t.Errorf("a batch came in as of %s", <-senders)
 	}
 }
 

@@ -403,7 +403,7 @@ func TestEveryOperationNeedsItsScope(t *testing.T) {
 	}
 
 	// Our own interface is for administrators of the whole product.
-	for _, path := range []string{"GET /api/cardea/v1/nodes", "POST /api/cardea/v1/nodes/tokens", "GET /api/cardea/v1/info", "GET /api/cardea/v1/receipts/1.1", "GET /api/cardea/v1/analytics/totals", "GET /api/cardea/v1/decisions/x"} {
+	for _, path := range []string{"GET /api/cardea/v1/nodes", "GET /api/cardea/v1/audits", "POST /api/cardea/v1/nodes/tokens", "GET /api/cardea/v1/info", "GET /api/cardea/v1/receipts/1.1", "GET /api/cardea/v1/analytics/totals", "GET /api/cardea/v1/decisions/x"} {
 		method, path, _ := strings.Cut(path, " ")
 		for name, as := range map[string]who{"nobody": nobody, "garbage": bearer("a.b.c"), "no scope": bearer(poor)} {
 			if status, body := r.ask(as, method, path, nil); status != http.StatusUnauthorized && (status != http.StatusForbidden || name != "no scope") {

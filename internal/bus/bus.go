@@ -41,6 +41,7 @@ type Options struct {
 // All methods are safe for concurrent use.
 type Bus struct {
 	log    *slog.Logger
+	self   string // this node
 	conn   *nats.Conn
 	server *server.Server // nil unless embedded
 	gate   *gate          // of the server
@@ -81,7 +82,7 @@ func Embedded(o Options) (*Bus, error) {
 		s.Shutdown()
 		return nil, fmt.Errorf("start bus: %w", err)
 	}
-	return &Bus{log: log, conn: conn, server: s, gate: g}, nil
+	return &Bus{log: log, self: o.name(), conn: conn, server: s, gate: g}, nil
 }
 
 // Connect joins the bus at the URLs, separated by commas. tlsConf is needed for
@@ -120,14 +121,16 @@ func Connect(urls string, tlsConf *tls.Config, o Options) (*Bus, error) {
 	case tlsConf != nil:
 		opts = append(opts, nats.Secure(tlsConf))
 	}
+	name := o.name()
 	if self := selfOf(tlsConf); self != "" {
+		name = self // what the other side knows it by
 		opts = append(opts, nats.CustomInboxPrefix(inboxOf(self)))
 	}
 	conn, err := nats.Connect(strings.Join(servers, ","), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect bus: %w", err)
 	}
-	return &Bus{log: log, conn: conn}, nil
+	return &Bus{log: log, self: name, conn: conn}, nil
 }
 
 func (o Options) name() string {
@@ -175,8 +178,10 @@ func (o Options) common(log *slog.Logger) []nats.Option {
 // Connected reports whether messages reach the bus now.
 func (b *Bus) Connected() bool { return b.conn.IsConnected() }
 
-// Publish sends to every subscriber of the subject. It does not wait for any.
+// Publish sends to every subscriber of the subject, in which Sender stands for
+// this node. It does not wait for any.
 func (b *Bus) Publish(subject string, data []byte) error {
+	subject = from(b.self, subject)
 	if err := b.conn.Publish(subject, data); err != nil {
 		return fmt.Errorf("publish %s: %w", subject, err)
 	}
@@ -194,9 +199,10 @@ func (b *Bus) Subscribe(subject string, fn func(subject string, data []byte)) (c
 	return b.cancel(sub)
 }
 
-// Request sends and waits for one answer. It fails with ErrNobody at once when
-// no one answers that subject.
+// Request sends and waits for one answer. In the subject Sender stands for this
+// node. It fails with ErrNobody at once when no one answers that subject.
 func (b *Bus) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	subject = from(b.self, subject)
 	if _, ok := ctx.Deadline(); !ok {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeout(ctx, 10*time.Second)
@@ -217,12 +223,30 @@ func (b *Bus) Request(ctx context.Context, subject string, data []byte) ([]byte,
 // a request of Request's kind is not answered: its sender may have no right to
 // send where it wants the answer to go.
 func (b *Bus) Reply(subject, queue string, fn func(data []byte) []byte) (cancel func(), err error) {
+	return b.answer(subject, queue, func(m *nats.Msg) []byte { return fn(m.Data) })
+}
+
+// ReplyTo is Reply on a subject with Sender in it, and tells fn who asks. On
+// the bus of a control process that is the name of a certificate; on a cluster
+// of the operator's own it is as good as the rights configured there.
+func (b *Bus) ReplyTo(subject, queue string, fn func(sender string, data []byte) []byte) (cancel func(), err error) {
+	return b.answer(fromAny(subject), queue, func(m *nats.Msg) []byte {
+		sender, ok := senderOf(subject, m.Subject)
+		if !ok {
+			b.log.Warn("bus request names no sender", "subject", m.Subject)
+			return nil
+		}
+		return fn(sender, m.Data)
+	})
+}
+
+func (b *Bus) answer(subject, queue string, fn func(*nats.Msg) []byte) (cancel func(), err error) {
 	sub, err := b.conn.QueueSubscribe(subject, queue, func(m *nats.Msg) {
 		if !strings.HasPrefix(m.Reply, inboxes) {
 			b.log.Warn("bus message is no request", "subject", subject)
 			return
 		}
-		if err := m.Respond(fn(m.Data)); err != nil {
+		if err := m.Respond(fn(m)); err != nil {
 			b.log.Warn("bus answer lost", "subject", subject, "err", err)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,6 +19,7 @@ type listener struct {
 	net.Listener
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
+	nodes  map[*tls.Conn]struct{} // those of conns whose node is known
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -39,7 +41,7 @@ func (b *Bus) Listen(addr string, conf *tls.Config, grant Grant) (net.Addr, erro
 	if err != nil {
 		return nil, fmt.Errorf("open bus: %w", err)
 	}
-	l := &listener{Listener: ln, conns: map[net.Conn]struct{}{}}
+	l := &listener{Listener: ln, conns: map[net.Conn]struct{}{}, nodes: map[*tls.Conn]struct{}{}}
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -51,6 +53,23 @@ func (b *Bus) Listen(addr string, conf *tls.Config, grant Grant) (net.Addr, erro
 	l.wg.Add(1)
 	go b.accept(l, conf, grant)
 	return ln.Addr(), nil
+}
+
+// Cut ends the connections of nodes that refused says so of. They will try
+// again: whether they may is for the configuration given to Listen.
+func (b *Bus) Cut(refused func(tls.ConnectionState) bool) {
+	b.mu.Lock()
+	listeners := slices.Clone(b.listeners)
+	b.mu.Unlock()
+	for _, l := range listeners {
+		l.mu.Lock()
+		for c := range l.nodes {
+			if refused(c.ConnectionState()) {
+				c.NetConn().Close() // not Close, which waits to say goodbye
+			}
+		}
+		l.mu.Unlock()
+	}
 }
 
 func (b *Bus) accept(l *listener, conf *tls.Config, grant Grant) {
@@ -73,7 +92,7 @@ func (b *Bus) accept(l *listener, conf *tls.Config, grant Grant) {
 		go func() {
 			defer l.wg.Done()
 			defer l.forget(c)
-			b.bridge(l, tls.Server(c, conf), grant)
+			b.bridge(l, tls.Server(c, conf), conf.VerifyConnection, grant)
 		}()
 	}
 }
@@ -81,7 +100,7 @@ func (b *Bus) accept(l *listener, conf *tls.Config, grant Grant) {
 // bridge joins a node's connection to the server in the process. The server
 // learns who it is from a ticket, which the bridge puts into the first line in
 // place of whatever the node says there.
-func (b *Bus) bridge(l *listener, c *tls.Conn, grant Grant) {
+func (b *Bus) bridge(l *listener, c *tls.Conn, verify func(tls.ConnectionState) error, grant Grant) {
 	defer c.Close()
 	refused := func(err error) {
 		b.log.Warn("bus refused a connection", "from", c.RemoteAddr().String(), "err", err)
@@ -95,6 +114,15 @@ func (b *Bus) bridge(l *listener, c *tls.Conn, grant Grant) {
 	if err != nil {
 		refused(err)
 		return
+	}
+	l.know(c)
+	defer l.unknow(c)
+	// Now that Cut can find it: it may be too late for a Cut just made.
+	if verify != nil {
+		if err := verify(c.ConnectionState()); err != nil {
+			refused(err)
+			return
+		}
 	}
 	rights := grant(node, roles)
 	if rights.empty() {
@@ -148,6 +176,18 @@ func (l *listener) track(c net.Conn) bool {
 	}
 	l.conns[c] = struct{}{}
 	return true
+}
+
+func (l *listener) know(c *tls.Conn) {
+	l.mu.Lock()
+	l.nodes[c] = struct{}{}
+	l.mu.Unlock()
+}
+
+func (l *listener) unknow(c *tls.Conn) {
+	l.mu.Lock()
+	delete(l.nodes, c)
+	l.mu.Unlock()
 }
 
 func (l *listener) forget(c net.Conn) {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,11 +19,35 @@ import (
 
 // Rights are what a node may do on the bus of another process, besides
 // receiving the answers to its own requests. What they do not name is refused.
-// Subjects may end in ">" or hold "*".
+// Subjects may end in ">" or hold "*". Sender stands for the node itself in
+// Publish, and for any node in the others.
 type Rights struct {
 	Publish   []string // send and request
 	Subscribe []string // receive
 	Answer    []string // receive requests, and answer each of them once
+}
+
+// Sender is the part of a subject that names who sends. In what a node sends it
+// is the node's name; on the bus of another process it cannot be another one's.
+const Sender = "{sender}"
+
+// tokenOf is a node's name as a part of a subject.
+func tokenOf(node string) string { return hex.EncodeToString([]byte(node)) }
+
+func from(node, subject string) string { return strings.ReplaceAll(subject, Sender, tokenOf(node)) }
+
+func fromAny(subject string) string { return strings.ReplaceAll(subject, Sender, "*") }
+
+// senderOf is who sent on a subject made from one with Sender in it.
+func senderOf(pattern, subject string) (node string, ok bool) {
+	want, got := strings.Split(pattern, "."), strings.Split(subject, ".")
+	for i, part := range want {
+		if part == Sender && i < len(got) {
+			name, err := hex.DecodeString(got[i])
+			return string(name), err == nil
+		}
+	}
+	return "", false
 }
 
 // Grant says what a node may do, by the name and the roles of its certificate.
@@ -35,16 +60,22 @@ const (
 )
 
 // inboxOf is where the answers for one node go: nobody else may listen there.
-func inboxOf(node string) string { return inboxes + hex.EncodeToString([]byte(node)) }
+func inboxOf(node string) string { return inboxes + tokenOf(node) }
 
 func (r Rights) empty() bool { return len(r.Publish)+len(r.Subscribe)+len(r.Answer) == 0 }
 
 // permissions are the rights in the words of the server.
 func (r Rights) permissions(node string) *server.Permissions {
-	receive := append([]string{inboxOf(node) + ".>"}, r.Subscribe...)
+	send, receive := []string{}, []string{inboxOf(node) + ".>"} // nil would allow everything
+	for _, s := range r.Publish {
+		send = append(send, from(node, s))
+	}
+	for _, s := range slices.Concat(r.Subscribe, r.Answer) {
+		receive = append(receive, fromAny(s))
+	}
 	p := &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: append([]string{}, r.Publish...)}, // nil would allow everything
-		Subscribe: &server.SubjectPermission{Allow: append(receive, r.Answer...)},
+		Publish:   &server.SubjectPermission{Allow: send},
+		Subscribe: &server.SubjectPermission{Allow: receive},
 	}
 	if len(r.Answer) > 0 {
 		p.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: answerLife}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,5 +231,60 @@ func TestNamesOfNodesDoNotMix(t *testing.T) {
 			t.Errorf("inbox %q of %q, also of %q", in, n, seen[in])
 		}
 		seen[in] = n
+	}
+}
+
+// A node that is no longer wanted is cut off and stays away; others notice nothing.
+func TestCut(t *testing.T) {
+	f, home := newFixture(t), embedded(t)
+	var unwanted atomic.Bool
+	bad := func(s tls.ConnectionState) bool {
+		return unwanted.Load() && s.VerifiedChains[0][0].Subject.CommonName == "gw-bad"
+	}
+	conf := f.server.Clone()
+	conf.VerifyConnection = func(s tls.ConnectionState) error {
+		if bad(s) {
+			return errors.New("unwanted")
+		}
+		return nil
+	}
+	addr, err := home.Listen("127.0.0.1:0", conf, byRole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := func(name string) *Bus {
+		b, err := Connect(Scheme+"://"+addr.String(), f.node(t, name, "gateway"), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		for !b.Connected() {
+			time.Sleep(time.Millisecond)
+		}
+		return b
+	}
+	gone, stays := join("gw-bad"), join("gw-good")
+	heard, kept := listen(t, gone, "news"), listen(t, stays, "news")
+	home.Cut(bad)
+	publish(t, home, "news")
+	<-heard // nobody is unwanted yet
+	<-kept
+	unwanted.Store(true)
+	home.Cut(bad)
+	for gone.Connected() {
+		time.Sleep(time.Millisecond)
+	}
+	publish(t, home, "news")
+	<-kept
+	time.Sleep(500 * time.Millisecond) // it tries again several times
+	if gone.Connected() || len(heard) > 0 {
+		t.Error("a node that was cut off is back")
+	}
+	if !stays.Connected() || stays.conn.Reconnects != 0 {
+		t.Error("another node was cut off too")
+	}
+	unwanted.Store(false)
+	for !gone.Connected() {
+		time.Sleep(time.Millisecond)
 	}
 }

@@ -53,19 +53,22 @@ func explainCommand() *cobra.Command {
 
 // decisionView is a decision as the server explains it.
 type decisionView struct {
-	ID          string            `json:"id"`
-	Time        time.Time         `json:"time"`
-	Gateway     string            `json:"gateway"`
-	Status      int               `json:"status"`
-	Code        int               `json:"code"`
-	Rule        string            `json:"rule"`
-	Tenant      string            `json:"tenant"`
-	API         string            `json:"api"`
-	Application string            `json:"application"`
-	Meaning     string            `json:"meaning"`
-	Stored      bool              `json:"stored"`
-	Note        string            `json:"note"`
-	Details     map[string]string `json:"details"`
+	ID          string    `json:"id"`
+	Time        time.Time `json:"time"`
+	Gateway     string    `json:"gateway"`
+	Status      int       `json:"status"`
+	Code        int       `json:"code"`
+	Rule        string    `json:"rule"`
+	Tenant      string    `json:"tenant"`
+	API         string    `json:"api"`
+	Application string    `json:"application"`
+	APIName     string    `json:"apiName"`
+	APIVersion  string    `json:"apiVersion"`
+	namedApplication
+	Meaning string            `json:"meaning"`
+	Stored  bool              `json:"stored"`
+	Note    string            `json:"note"`
+	Details map[string]string `json:"details"`
 }
 
 func (d *decisionView) rows() [][]string {
@@ -84,7 +87,13 @@ func (d *decisionView) rows() [][]string {
 	}
 	add("gateway", d.Gateway)
 	add("tenant", d.Tenant)
+	if d.APIName != "" {
+		d.API = d.APIName + " " + d.APIVersion + ", " + d.API
+	}
 	add("API", d.API)
+	if d.ApplicationName != "" {
+		d.Application = d.application() + ", " + d.Application
+	}
 	add("application", d.Application)
 	names := make([]string, 0, len(d.Details))
 	for n := range d.Details {
@@ -98,6 +107,17 @@ func (d *decisionView) rows() [][]string {
 	return out
 }
 
+// namedApplication is an application as people know it: names are unique for
+// one owner only. It is empty for one that is gone.
+type namedApplication struct {
+	ApplicationName  string `json:"applicationName"`
+	ApplicationOwner string `json:"applicationOwner"`
+}
+
+func (n namedApplication) application() string {
+	return n.ApplicationName + " of " + n.ApplicationOwner
+}
+
 type latencyView struct {
 	P50 uint64 `json:"p50"`
 	P95 uint64 `json:"p95"`
@@ -105,14 +125,15 @@ type latencyView struct {
 }
 
 type sumsView struct {
-	Key        string      `json:"key"`
-	APIName    string      `json:"apiName"`
-	APIVersion string      `json:"apiVersion"`
-	Requests   uint64      `json:"requests"`
-	Errors     uint64      `json:"errors"`
-	Refused    uint64      `json:"refused"`
-	Gateway    latencyView `json:"gateway"`
-	Backend    latencyView `json:"backend"`
+	Key        string `json:"key"`
+	APIName    string `json:"apiName"`
+	APIVersion string `json:"apiVersion"`
+	namedApplication
+	Requests uint64      `json:"requests"`
+	Errors   uint64      `json:"errors"`
+	Refused  uint64      `json:"refused"`
+	Gateway  latencyView `json:"gateway"`
+	Backend  latencyView `json:"backend"`
 }
 
 func (s *sumsView) row(name string) []string {
@@ -166,6 +187,8 @@ func statsCommand() *cobra.Command {
 					name = "(none)" // a call that reached no operation, application, …
 				}
 				switch {
+				case g.ApplicationName != "":
+					name = g.application()
 				case g.APIName == "":
 				case by == "api":
 					name = g.APIName + " " + g.APIVersion

@@ -70,6 +70,33 @@ func TestStatsByOperationNamesTheAPI(t *testing.T) {
 	}
 }
 
+// People know applications and APIs by name; what is gone has its id only.
+func TestApplicationsHaveNames(t *testing.T) {
+	groups := map[string]any{"groups": []map[string]any{
+		{"key": "0199-shop", "applicationName": "Shop", "applicationOwner": "alice"}, {"key": "0199-gone"}, {"key": ""},
+	}}
+	out := asked(t, func(*http.Request) any { return groups }, "stats", "--by", "application")
+	for _, want := range []string{"Shop of alice", "0199-gone", "(none)"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("stats: %q is missing:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "0199-shop") {
+		t.Errorf("stats shows an id in place of a name:\n%s", out)
+	}
+	out = asked(t, func(*http.Request) any {
+		return map[string]any{
+			"stored": true, "api": "0199-api", "apiName": "Pizza", "apiVersion": "1.0", "application": "0199-shop",
+			"applicationName": "Shop", "applicationOwner": "alice",
+		}
+	}, "explain", "ID")
+	for _, want := range []string{"Pizza 1.0, 0199-api", "Shop of alice, 0199-shop"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("explain: %q is missing:\n%s", want, out)
+		}
+	}
+}
+
 // A document on this machine's own server is fetched with the authority of the home.
 func TestDocumentFromAServerOfTheHome(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

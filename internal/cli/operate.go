@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +21,8 @@ import (
 // caFile is where a home keeps the certificate of its authority.
 func caFile(home string) string { return app.CAFile(home) }
 
-func backupCommand() *cobra.Command {
-	var f homeFlags
+func backupCommand(b Build) *cobra.Command {
+	f := homeFlags{binary: b.Version}
 	cmd := &cobra.Command{
 		Use:   "backup FILE",
 		Short: "write everything a node owns to one file, also while it serves",
@@ -61,8 +62,8 @@ are not part of it.`,
 	return cmd
 }
 
-func restoreCommand() *cobra.Command {
-	var f homeFlags
+func restoreCommand(b Build) *cobra.Command {
+	f := homeFlags{binary: b.Version}
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
@@ -101,9 +102,9 @@ restored state over when it is back.`,
 	return cmd
 }
 
-func adminCommand() *cobra.Command {
+func adminCommand(b Build) *cobra.Command {
 	cmd := &cobra.Command{Use: "admin", Short: "administer a node from its own machine"}
-	var f homeFlags
+	f := homeFlags{binary: b.Version}
 	var user string
 	reset := &cobra.Command{
 		Use:   "reset-password",
@@ -222,7 +223,7 @@ func installCA(cmd *cobra.Command, name string) error {
 func nodesCommand() *cobra.Command {
 	var f serverFlags
 	cmd := &cobra.Command{
-		Use: "nodes", Short: "list the gateways and the version each runs", Args: atMost(0),
+		Use: "nodes", Short: "list the nodes and the version each gateway runs", Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.connect(cmd.Context(), cmd)
 			if err != nil {
@@ -265,6 +266,33 @@ func nodesCommand() *cobra.Command {
 				}
 			}
 			return nil
+		},
+	}
+	f.bind(cmd)
+	cmd.AddCommand(removeNodeCommand())
+	return cmd
+}
+
+func removeNodeCommand() *cobra.Command {
+	var f serverFlags
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "withdraw the certificates of a node that joined", Args: exactly("NAME"),
+		Long: `Control nodes refuse the node from now on, and end its connections within a
+second. A gateway serves on by what it knows until it is stopped; a later start
+is refused. The node can join again with a new token and an empty home.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.connect(cmd.Context(), cmd)
+			if err != nil {
+				return err
+			}
+			if err := c.Do(cmd.Context(), http.MethodDelete, client.Own+"/nodes/"+url.PathEscape(args[0]), nil, nil); err != nil {
+				if client.IsStatus(err, http.StatusNotFound) {
+					return fmt.Errorf("no node %s has joined", args[0])
+				}
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "removed", args[0])
+			return err
 		},
 	}
 	f.bind(cmd)

@@ -96,8 +96,8 @@ Start here:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
 	root.AddCommand(
-		serveCommand(b, sys), versionCommand(b), backupCommand(), restoreCommand(), adminCommand(), tokenCommand(), trustCommand(),
-		loginCommand(), publishCommand(), callCommand(), explainCommand(), statsCommand(), nodesCommand(), userCommand(),
+		serveCommand(b, sys), versionCommand(b), backupCommand(b), restoreCommand(b), adminCommand(b), tokenCommand(), trustCommand(),
+		loginCommand(), publishCommand(), callCommand(), explainCommand(), statsCommand(), nodesCommand(), auditCommand(), userCommand(),
 	)
 	return root
 }

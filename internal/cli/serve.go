@@ -15,6 +15,7 @@ import (
 type homeFlags struct {
 	home, file string
 	sys        map[string]string
+	binary     string // version of this binary
 }
 
 func (f *homeFlags) bind(cmd *cobra.Command) {
@@ -37,11 +38,16 @@ func (f *homeFlags) load(set map[string]string) (*config.Config, error) {
 	if file == "" {
 		file = os.Getenv("CARDEA_CONFIG")
 	}
-	return config.Load(config.Source{Home: f.dir(), File: file, Env: os.Environ(), Sys: f.sys, Set: set})
+	cfg, err := config.Load(config.Source{Home: f.dir(), File: file, Env: os.Environ(), Sys: f.sys, Set: set})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Binary = f.binary
+	return cfg, nil
 }
 
 func serveCommand(b Build, sys map[string]string) *cobra.Command {
-	f := homeFlags{sys: sys}
+	f := homeFlags{sys: sys, binary: b.Version}
 	var offset, roles, listen, join, control, name string
 	var demo bool
 	cmd := &cobra.Command{

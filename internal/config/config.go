@@ -43,6 +43,7 @@ var profiles = map[string][]Role{
 type Config struct {
 	Home     string
 	File     string // the file that was read; empty: none
+	Binary   string // version of the binary, set by whoever loads: messages and the audit name it
 	Warnings []string
 
 	Hostname string

@@ -28,6 +28,15 @@ func TestAHomeNewerThanTheBinaryIsRefused(t *testing.T) {
 			t.Errorf("the refusal does not say %q:\n%s", part, out)
 		}
 	}
+	// Commands beside the server say the same, and name themselves.
+	version, _ := command(t, nil, "version")
+	name := strings.Join(strings.Fields(version)[:2], " ")
+	for _, args := range [][]string{{"backup", filepath.Join(t.TempDir(), "b.tgz")}, {"admin", "reset-password"}} {
+		out, code := command(t, nil, append(args, "--home", p.Home)...)
+		if code == 0 || !strings.Contains(out, "newer than this binary") || !strings.Contains(out, "this is "+name+",") {
+			t.Errorf("%v: exit code %d, does not name %s:\n%s", args, code, name, out)
+		}
+	}
 }
 
 func TestASecondProcessOnAHomeIsRefused(t *testing.T) {

@@ -205,3 +205,66 @@ func TestControlKilledBetweenCommitAndRelay(t *testing.T) {
 		t.Error("the API published first is gone")
 	}
 }
+
+// A removed node hears and says nothing any more, and its name is free.
+func TestRemovedNode(t *testing.T) {
+	t.Parallel()
+	backend := NewBackend()
+	defer backend.Close()
+	control := node(t, Node{Args: []string{"--roles", "control,identity,traffic,analytics"}})
+	c := admin(t, control)
+	bad, good := joinGateway(t, c, "gw-bad"), joinGateway(t, c, "gw-good")
+	before := must[string](t)(c.Import(t.Context(), openAPI("Before", backend.URL)))
+	ok(t, c.Publish(t.Context(), before))
+	calls := func() uint64 {
+		t.Helper()
+		var sums struct{ Requests uint64 }
+		ok(t, c.Must(t.Context(), http.StatusOK, http.MethodGet, "/api/cardea/v1/analytics/totals?api="+before, nil, &sums))
+		return sums.Requests
+	}
+	if !reachable(t.Context(), bad.Gateway()+"/before/1.0.0/a") {
+		t.Fatal("the gateway does not serve before it is removed")
+	}
+	eventually(t, 20*time.Second, "its call is counted", func(context.Context) bool { return calls() == 1 })
+
+	env := []string{"CARDEA_USER=admin", "CARDEA_PASSWORD=admin", "CARDEA_SERVER=" + control.Management(), "CARDEA_HOME=" + control.Home}
+	out, code := command(t, env, "nodes", "remove", "gw-bad")
+	if code != 0 || !strings.Contains(out, "removed gw-bad") {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	if out, code := command(t, env, "nodes", "remove", "gw-bad"); code != 1 || !strings.Contains(out, "no node gw-bad has joined") {
+		t.Errorf("a second time: exit code %d: %s", code, out)
+	}
+	if out, _ := command(t, env, "nodes"); strings.Contains(out, "gw-bad") || !strings.Contains(out, "gw-good") {
+		t.Errorf("nodes: %s", out)
+	}
+	after := must[string](t)(c.Import(t.Context(), openAPI("After", backend.URL)))
+	ok(t, c.Publish(t.Context(), after))
+	if !reachable(t.Context(), good.Gateway()+"/after/1.0.0/a") {
+		t.Error("the other gateway does not follow any more")
+	}
+	for range 3 {
+		if !reachable(t.Context(), bad.Gateway()+"/before/1.0.0/a") {
+			t.Error("the removed gateway does not serve what it knew")
+		}
+	}
+	if !reachable(t.Context(), good.Gateway()+"/before/1.0.0/a") {
+		t.Error("the other gateway does not serve")
+	}
+	eventually(t, 20*time.Second, "the call of the other gateway is counted", func(context.Context) bool { return calls() >= 2 })
+	time.Sleep(time.Second)
+	if n := calls(); n != 2 {
+		t.Errorf("%d calls are counted, want 2: the removed gateway reports", n)
+	}
+	if reachable(t.Context(), bad.Gateway()+"/after/1.0.0/a") {
+		t.Error("the removed gateway heard of a new API")
+	}
+	ok(t, bad.Stop())
+	if out := refused(t, bad.Node); !strings.Contains(out, "was removed") {
+		t.Errorf("a later start does not say why it is refused:\n%s", out)
+	}
+	again := joinGateway(t, c, "gw-bad")
+	if !reachable(t.Context(), again.Gateway()+"/after/1.0.0/a") {
+		t.Error("a node that joined anew does not serve")
+	}
+}

@@ -6,6 +6,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,6 @@ type Gateway struct {
 	o        Options
 	auth     auth.Authenticator
 	upstream proxy.Upstream
-	own      *upstream // upstream, if it is ours
 	rules    proxy.Rules
 	cors     *cors
 	metrics  metrics
@@ -65,8 +65,10 @@ func New(o Options) (*Gateway, error) {
 	g.close = fetcher.close
 	if g.upstream = o.Upstream; g.upstream == nil {
 		up := newUpstream(&g.o)
-		g.upstream, g.own = up, up
-		g.close = func() { fetcher.close(); up.close() }
+		g.upstream = up
+		ctx, stop := context.WithCancel(context.Background()) // outlives any call; ended by Close
+		go up.tidy(ctx, g.tables.Load)
+		g.close = func() { stop(); fetcher.close(); up.close() }
 	}
 	g.startKeys(fetcher.fetch)
 	return g, nil

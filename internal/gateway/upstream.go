@@ -106,6 +106,27 @@ func explain(err error) error {
 	return fmt.Errorf("%w: %w", proxy.ErrClosed, err)
 }
 
+// tidyEvery is how long the pools of backends that are no longer named may stay.
+const tidyEvery = time.Minute
+
+// tidy forgets backends, from time to time, after APIs changed.
+func (u *upstream) tidy(ctx context.Context, current func() *tables) {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	var seen *tables
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if t := current(); t != seen {
+				seen = t
+				u.forget(t)
+			}
+		}
+	}
+}
+
 // backend is one address as the client's pools know it.
 type backend struct {
 	addr   string

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,5 +82,28 @@ func TestConnectionsToABackendAreBounded(t *testing.T) {
 	wg.Wait()
 	if most.Load() != 2 {
 		t.Errorf("%d calls at a time, want 2", most.Load())
+	}
+}
+
+func TestPoolsOfForgottenBackendsAreDropped(t *testing.T) {
+	b := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer b.Close()
+	w := pizzeria(t, func(a *snapshot.API) { a.Production[0].URL = b.URL }, func(o *Options) { o.Upstream = nil })
+	if rec := w.get("/pizza/1.0/open"); rec.Code != 200 {
+		t.Fatal(rec.Code, rec.Body)
+	}
+	up := w.g.upstream.(*upstream)
+	addr := strings.TrimPrefix(b.URL, "http://")
+	idle := func() int { _, idle, _ := up.client.Endpoint(addr, nil).Counts(); return idle }
+	up.forget(w.g.tables.Load())
+	if idle() != 1 {
+		t.Errorf("%d idle connections to a backend that is used", idle())
+	}
+	a := pizza()
+	a.Production[0].URL = "http://backend.test"
+	w.apply(false, w.api(a))
+	up.forget(w.g.tables.Load())
+	if idle() != 0 {
+		t.Errorf("%d idle connections to a backend that nobody names", idle())
 	}
 }

@@ -48,7 +48,10 @@ type Options struct {
 	// OnTenant, when set, is called in the transaction that creates a tenant,
 	// so that others can add what every tenant starts with.
 	OnTenant func(ctx context.Context, t *apim.Tenant) error
-	Hashing  Hashing // cost of password hashes; zero: the default
+	// Refused, when set, is told of each refused sign-in before it is answered.
+	// Attempts of the product itself, which come from no address, are not told.
+	Refused func(r Refusal)
+	Hashing Hashing // cost of password hashes; zero: the default
 	// Names, RoleNames and Passwords are what new ones must match as a whole;
 	// nil: only the bounds of this package.
 	Names, RoleNames, Passwords *regexp.Regexp
@@ -57,6 +60,16 @@ type Options struct {
 	EmailNames bool
 	Log        *slog.Logger
 	Now        func() time.Time // nil: time.Now
+}
+
+// Refusal is a sign-in that was refused.
+type Refusal struct {
+	Tenant  apim.TenantID // of the user, as given; empty for a client
+	Name    string        // of the user, or the id of the client, as given
+	Client  bool
+	Addr    string
+	Delayed bool   // not looked at: too many failures before it
+	Cause   string // for the audit, never for the caller
 }
 
 // Directory is the users, roles and tenants of an installation.

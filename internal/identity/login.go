@@ -21,13 +21,39 @@ func (d *Directory) Authenticate(ctx context.Context, login string, def apim.Ten
 	if len(login) > maxName {
 		// Not counted per account: such names must not fill the table.
 		d.guard.failed("", addr, d.o.Now())
-		return nil, fault.NotAuthorized.Because(errors.New("name of impossible length"))
+		err := fault.NotAuthorized.Because(errors.New("name of impossible length"))
+		d.refused(Refusal{Tenant: def, Addr: addr}, err)
+		return nil, err
 	}
 	name, t := d.split(login, def)
 	return d.authenticate(ctx, name, t, password, addr)
 }
 
 func (d *Directory) authenticate(ctx context.Context, name string, t apim.TenantID, password, addr string) (*apim.User, error) {
+	u, err := d.check(ctx, name, t, password, addr)
+	if err != nil {
+		d.refused(Refusal{Tenant: t, Name: name, Addr: addr}, err)
+	}
+	return u, err
+}
+
+// refused tells of a sign-in that err refused; other errors refuse nothing.
+func (d *Directory) refused(r Refusal, err error) {
+	if d.o.Refused == nil || r.Addr == "" {
+		return
+	}
+	switch f := fault.Of(err); {
+	case errors.Is(err, &fault.LoginDelayed):
+		r.Delayed, r.Cause = true, f.Detail
+	case errors.Is(err, &fault.NotAuthorized) && f.Err != nil:
+		r.Cause = f.Err.Error()
+	default:
+		return
+	}
+	d.o.Refused(r)
+}
+
+func (d *Directory) check(ctx context.Context, name string, t apim.TenantID, password, addr string) (*apim.User, error) {
 	account := strings.ToLower(name) + "@" + string(t)
 	if err := d.delayed(account, addr); err != nil {
 		return nil, err
@@ -95,19 +121,36 @@ func (d *Directory) admitted(ctx context.Context, u *apim.User) (*apim.User, err
 
 func (d *Directory) delayed(account, addr string) error {
 	if w := d.guard.wait(account, addr, d.o.Now()); w > 0 {
-		return fault.LoginDelayed.Withf("try again in %d seconds", int64((w+time.Second-1)/time.Second))
+		return delayedBy(w)
 	}
 	return nil
 }
 
-// Wait is how long account must not be tried from addr, for credentials that
-// are not a user's, such as OAuth clients; name such accounts "kind:id".
+func delayedBy(w time.Duration) error {
+	return fault.LoginDelayed.Withf("try again in %d seconds", int64((w+time.Second-1)/time.Second))
+}
+
+// clientKind begins the accounts of OAuth clients.
+const clientKind = "client:"
+
+// Wait is how long account must not be tried from addr, for credentials that are
+// not a user's, such as OAuth clients; name such accounts "kind:id". It is asked
+// once for each attempt, which is refused if it is not 0.
 func (d *Directory) Wait(account, addr string) time.Duration {
-	return d.guard.wait(account, addr, d.o.Now())
+	w := d.guard.wait(account, addr, d.o.Now())
+	if id, ok := strings.CutPrefix(account, clientKind); ok && w > 0 {
+		d.refused(Refusal{Name: id, Client: true, Addr: addr}, delayedBy(w))
+	}
+	return w
 }
 
 // Failed counts a failed attempt and Succeeded forgets earlier ones; see Wait.
-func (d *Directory) Failed(account, addr string) { d.guard.failed(account, addr, d.o.Now()) }
+func (d *Directory) Failed(account, addr string) {
+	d.guard.failed(account, addr, d.o.Now())
+	if id, ok := strings.CutPrefix(account, clientKind); ok {
+		d.refused(Refusal{Name: id, Client: true, Addr: addr}, fault.NotAuthorized.Because(errors.New("unknown client or wrong secret")))
+	}
+}
 
 // Succeeded forgets earlier failures of account from addr.
 func (d *Directory) Succeeded(account, addr string) { d.guard.succeeded(account, addr) }

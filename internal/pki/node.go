@@ -59,6 +59,12 @@ func NewRequest(id string) (keyPEM, csrPEM []byte, err error) {
 // SignNode signs a node's request. Of the request only the key and the name
 // count; the roles are the signer's to give.
 func (c *CA) SignNode(csrPEM []byte, roles []string) (id string, certPEM []byte, err error) {
+	return c.SignMember(csrPEM, roles, "")
+}
+
+// SignMember is SignNode with an id by which this and later certificates of the
+// node can be told from those of another one of the same name.
+func (c *CA) SignMember(csrPEM []byte, roles []string, member string) (id string, certPEM []byte, err error) {
 	block, _ := pem.Decode(bytes.TrimSpace(csrPEM))
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return "", nil, errors.New("sign node certificate: no PEM certificate request")
@@ -80,7 +86,7 @@ func (c *CA) SignNode(csrPEM []byte, roles []string) (id string, certPEM []byte,
 		}
 	}
 	certPEM, err = c.sign(csr.PublicKey, &x509.Certificate{
-		Subject:     pkix.Name{CommonName: id, Organization: []string{"Cardea"}, OrganizationalUnit: roles},
+		Subject:     pkix.Name{CommonName: id, Organization: []string{"Cardea"}, OrganizationalUnit: roles, SerialNumber: member},
 		DNSNames:    []string{nodeName},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, nodeLife)
@@ -200,4 +206,13 @@ func Peer(state *tls.ConnectionState) (id string, roles []string, ok bool) {
 	}
 	s := state.VerifiedChains[0][0].Subject
 	return s.CommonName, s.OrganizationalUnit, true
+}
+
+// Member is the id that SignMember put into the certificate of the caller;
+// empty for a node that did not join, or without a verified certificate.
+func Member(state *tls.ConnectionState) string {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return ""
+	}
+	return state.VerifiedChains[0][0].Subject.SerialNumber
 }

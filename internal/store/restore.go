@@ -2,12 +2,15 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/cardea-apim/cardea/internal/apim"
 )
 
 // RestoreOption adjusts Restore.
@@ -73,7 +76,15 @@ func Restore(ctx context.Context, url string, r io.Reader, opts ...RestoreOption
 		if _, err := x.exec(ctx, "UPDATE meta SET epoch = $1 WHERE id = 1 AND epoch < $2", epoch, epoch); err != nil {
 			return err
 		}
-		_, err := d.Log.RaiseEpoch(ctx)
+		after, err := json.Marshal(map[string]any{"made": header.At.UTC(), "schema": header.Schema, "writtenBy": header.Binary})
+		if err != nil {
+			return err
+		}
+		// What happened since the backup is gone: this row says that something is.
+		if err := audit(ctx, x, apim.SuperTenant, "installation", header.Engine, "restore", nil, after); err != nil {
+			return err
+		}
+		_, err = d.Log.RaiseEpoch(ctx)
 		return err
 	})
 	if err := errors.Join(err, d.Close()); err != nil {

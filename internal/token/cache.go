@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	defaultCacheSize = 16384
+	defaultCacheSize = 32768
 	ways             = 8 // slots a token may lie in: one cache line of pointers
 )
 

@@ -10,7 +10,10 @@ import (
 
 // Subjects on the bus.
 const (
-	SubjectBatch = "usage.batch" // request/reply: answered after the batch is stored
+	// SubjectBatch is where a gateway sends its batches; each is answered after
+	// it is stored. The bus puts the sender's name in: a batch counts only for
+	// the gateway that sent it.
+	SubjectBatch = "usage.batch.{sender}"
 )
 
 // Batch is one flush of one gateway. Batches of a Boot are numbered from 1

@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -36,6 +38,7 @@ type joinLog interface {
 	UseJoinToken(ctx context.Context, hash apim.Digest, now time.Time) (roles []string, err error)
 	Joined(ctx context.Context) (bool, error) // whether a node has ever joined
 	Gateways(ctx context.Context) ([]apim.GatewayNode, error)
+	members
 }
 
 // joinCounter is an ability of a log: how many tokens wait to be used.
@@ -53,7 +56,10 @@ type ServerOptions struct {
 	Bus      string        // URLs of the bus for nodes that join; empty: none
 	Always   bool          // open at once, because the configuration says so
 	Opened   func() error  // called once when the listener opens: opens the bus too
-	Logger   *slog.Logger
+	// Cut ends the connections to the bus that refused says are no longer to
+	// be; nil: there are none.
+	Cut    func(refused func(tls.ConnectionState) bool)
+	Logger *slog.Logger
 }
 
 // Server lets nodes join and gateways elsewhere follow, over mutual TLS. It
@@ -66,6 +72,8 @@ type Server struct {
 
 	mu   sync.Mutex
 	addr net.Addr
+
+	membership
 }
 
 // NewServer makes the server; Run opens it.
@@ -76,6 +84,7 @@ func NewServer(o ServerOptions) *Server {
 	s.mux.HandleFunc("GET /sync/v1/body/{hash}", s.node("gateway", s.body))
 	s.mux.HandleFunc("POST /sync/v1/renew", s.node("", s.renew))
 	s.mux.HandleFunc("POST /sync/v1/join", s.join)
+	s.membership.init(o.Log)
 	if o.Always {
 		s.open()
 	}
@@ -130,6 +139,9 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	if !s.awaited(ctx) {
 		return nil
 	}
+	if _, err := s.learn(ctx); err != nil {
+		return fmt.Errorf("open node synchronisation: %w", err)
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("open node synchronisation: %w", err)
@@ -153,6 +165,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 		BaseContext:       func(net.Listener) context.Context { return ctx }, // ends the streams with the server
 		ErrorLog:          slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelDebug),
 	}
+	go s.watch(ctx)
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -201,8 +214,10 @@ func (s *Server) expected(ctx context.Context) bool {
 }
 
 type caller struct {
-	id    string
-	roles []string
+	id     string
+	roles  []string
+	member string
+	addr   string
 }
 
 // node wraps what only nodes with a certificate of the CA may call; role is
@@ -210,6 +225,7 @@ type caller struct {
 func (s *Server) node(role string, fn func(w http.ResponseWriter, r *http.Request, c caller)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id, roles, ok := pki.Peer(r.TLS)
+		c := caller{id, roles, pki.Member(r.TLS), hostOf(r)}
 		switch {
 		case !ok:
 			http.Error(w, "a node certificate is required", http.StatusUnauthorized)
@@ -217,11 +233,27 @@ func (s *Server) node(role string, fn func(w http.ResponseWriter, r *http.Reques
 			http.Error(w, "the certificate of "+id+" lacks the role "+role, http.StatusForbidden)
 		case r.Header.Get(KeyHeader) != s.o.Box.ID():
 			http.Error(w, "node "+id+" has another master key", http.StatusConflict)
+		case s.withdrawn(c.member):
+			w.Header().Set("Connection", "close")
+			http.Error(w, "node "+id+" was removed; it can only join anew", http.StatusForbidden)
 		default:
+			if err := s.met(r.Context(), c); err != nil {
+				s.trouble(w, r, c, err)
+				return
+			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxCall)
-			fn(w, r, caller{id, roles})
+			fn(w, r, c)
 		}
 	}
+}
+
+// hostOf is the address that a request came from, without the port.
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, c caller) {
@@ -239,7 +271,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, c caller) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	rc := http.NewResponseController(w)
 	enc := json.NewEncoder(w)
-	err = s.o.Feed.Follow(r.Context(), gw, after, func(d snapshot.Delta) error {
+	ctx, forget := s.attend(r.Context(), c.member)
+	defer forget()
+	err = s.o.Feed.Follow(ctx, gw, after, func(d snapshot.Delta) error {
 		// A node that does not read is cut off; it comes back by itself.
 		if err := rc.SetWriteDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			return err
@@ -249,6 +283,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, c caller) {
 		}
 		return rc.Flush()
 	})
+	if s.withdrawn(c.member) {
+		err = errRemoved
+	}
 	if err != nil && r.Context().Err() == nil {
 		s.o.Logger.WarnContext(r.Context(), "node no longer follows", "node", c.id, "err", err)
 		// The head is sent: only breaking off tells the node that this is no end.
@@ -297,7 +334,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request, c caller) {
 		http.Error(w, "not a request: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	id, cert, err := s.o.CA.SignNode([]byte(in.CSR), c.roles)
+	id, cert, err := s.o.CA.SignMember([]byte(in.CSR), c.roles, c.member)
 	if err != nil || id != c.id {
 		http.Error(w, "not a certificate request of "+c.id, http.StatusBadRequest)
 		return
@@ -341,7 +378,11 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 		s.trouble(w, r, caller{id: id}, err)
 		return
 	}
-	_, cert, err := s.o.CA.SignNode([]byte(in.CSR), roles)
+	member := rand.Text()
+	_, cert, err := s.o.CA.SignMember([]byte(in.CSR), roles, member)
+	if err == nil {
+		err = s.met(r.Context(), caller{id, roles, member, hostOf(r)})
+	}
 	if err != nil {
 		s.trouble(w, r, caller{id: id}, err)
 		return

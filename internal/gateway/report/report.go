@@ -95,7 +95,7 @@ func New(o Options) (*Reporter, error) {
 	}
 	if o.Dir != "" {
 		var err error
-		if r.spool, r.queue, err = openSpool(o.Dir); err != nil {
+		if r.spool, r.queue, err = openSpool(o.Dir, o.Gateway); err != nil {
 			return nil, fmt.Errorf("start reporter: %w", err)
 		}
 	}

@@ -190,6 +190,43 @@ func TestRestartSendsWhatWasNotAcknowledged(t *testing.T) {
 	}
 }
 
+// Only a gateway's own batches are taken: what waits from before it had another
+// name is sent under the new one, and does not hold up the rest.
+func TestAGatewayWithANewNameSendsWhatWaits(t *testing.T) {
+	dir := t.TempDir()
+	start := func(name string, rx Sender) *Reporter {
+		r, err := New(Options{Log: slog.New(slog.DiscardHandler), Gateway: name, Sender: rx, Dir: dir, Every: time.Hour, Timeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	down := newCounter()
+	down.fail = true
+	r := start("before", down)
+	for range 3 { // a numbered batch, and fragments of the next one
+		for i := range 50 {
+			r.Report(record(i))
+		}
+		if r.Flush(t.Context()) == nil {
+			t.Fatal("flush did not fail")
+		}
+	}
+	r.stop() // killed: no Close
+	<-r.ended
+	rx := newCounter()
+	r = start("after", SenderFunc(func(ctx context.Context, data []byte) ([]byte, error) {
+		var b usage.Batch
+		if err := json.Unmarshal(data, &b); err != nil || b.Gateway != "after" {
+			t.Errorf("a batch of %q is sent: %v", b.Gateway, err)
+		}
+		return rx.Send(ctx, data)
+	}))
+	if err := r.Close(t.Context()); err != nil || rx.total() != 150 {
+		t.Errorf("counted %d, want 150: %v", rx.total(), err)
+	}
+}
+
 func TestLargePoolsAreSentInParts(t *testing.T) {
 	rx := newCounter()
 	r := start(t, rx, t.TempDir(), time.Hour)

@@ -39,8 +39,9 @@ var crc = crc32.MakeTable(crc32.Castagnoli)
 type fragment = usage.Batch
 
 // openSpool reads what an earlier process left. Batches come in the order they
-// must be sent.
-func openSpool(dir string) (*spool, []stored, error) {
+// must be sent, all of them of the gateway: those of a process that had another
+// name are sent under this one, because only a gateway's own are taken.
+func openSpool(dir, gateway string) (*spool, []stored, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
@@ -68,6 +69,12 @@ func openSpool(dir string) (*spool, []stored, error) {
 				break
 			}
 			last[b.Boot] = max(last[b.Boot], b.Seq)
+			if b.Gateway != gateway {
+				b.Gateway = gateway
+				if f, err = json.Marshal(&b); err != nil {
+					return nil, nil, fmt.Errorf("open spool: %w", err)
+				}
+			}
 			list = append(list, stored{seq: b.Seq, data: f})
 		}
 		if len(list) == from {
@@ -76,7 +83,7 @@ func openSpool(dir string) (*spool, []stored, error) {
 		}
 		list[len(list)-1].file = name
 	}
-	rest, err := s.recoverPool(last)
+	rest, err := s.recoverPool(last, gateway)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,14 +91,14 @@ func openSpool(dir string) (*spool, []stored, error) {
 }
 
 // recoverPool makes a batch of the fragments, unless that batch was written.
-func (s *spool) recoverPool(last map[string]uint64) ([]stored, error) {
+func (s *spool) recoverPool(last map[string]uint64, gateway string) ([]stored, error) {
 	name := filepath.Join(s.dir, poolName)
 	frames, err := readFrames(name)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	p := newPool()
-	var boot, gateway string
+	var boot string
 	var seq uint64
 	for _, f := range frames {
 		var b fragment
@@ -101,7 +108,7 @@ func (s *spool) recoverPool(last map[string]uint64) ([]stored, error) {
 		if b.Seq <= last[b.Boot] {
 			continue
 		}
-		gateway, boot, seq = b.Gateway, b.Boot, b.Seq
+		boot, seq = b.Boot, b.Seq
 		p.merge(&b)
 	}
 	var rest []stored

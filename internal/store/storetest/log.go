@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -342,4 +343,45 @@ func gateways(t *testing.T, db *store.DB) {
 	want(t, "uses of a token", won.Load(), 1)
 	waiting(0)
 	joined(true)
+}
+
+func members(t *testing.T, db *store.DB) {
+	ctx := as(t)
+	at := time.Now().Truncate(time.Second)
+	for _, m := range []apim.Member{
+		{ID: "m1", Node: "gw", Roles: []string{"gateway", "traffic"}, Joined: at},
+		{ID: "m1", Node: "another", Joined: at}, // known already
+		{ID: "m2", Node: "gw", Roles: []string{"gateway"}, Joined: at.Add(time.Second)},
+		{ID: "m3", Node: "other", Roles: []string{"analytics"}, Joined: at},
+	} {
+		must(t, db.Log.AddMember(ctx, m))
+	}
+	must(t, db.Log.SaveGateway(ctx, apim.GatewayNode{ID: "gw", LastSeen: 1}))
+	shows := func(wanted string) {
+		t.Helper()
+		list, err := db.Log.Members(ctx)
+		must(t, err)
+		var got []string
+		for _, m := range list {
+			got = append(got, fmt.Sprintf("%s %s %s %s", m.ID, m.Node, m.Roles, m.Joined.Sub(at)))
+		}
+		want(t, "members", got, wanted)
+	}
+	shows("[m1 gw [gateway traffic] 0s m2 gw [gateway] 1s m3 other [analytics] 0s]")
+	must(t, db.Log.Withdraw(ctx, "gw"))
+	shows("[m3 other [analytics] 0s]")
+	ids, err := db.Log.Withdrawn(ctx)
+	must(t, err)
+	slices.Sort(ids)
+	want(t, "withdrawn", ids, "[m1 m2]")
+	must(t, db.Log.AddMember(ctx, apim.Member{ID: "m1", Node: "gw", Joined: at})) // its certificate is still about
+	shows("[m3 other [analytics] 0s]")
+	gws, err := db.Log.Gateways(ctx)
+	must(t, err)
+	want(t, "gateways", len(gws), 0)
+	wantFault(t, db.Log.Withdraw(ctx, "gw"), fault.Missing, "")
+	wantFault(t, db.Log.Withdraw(ctx, "never-joined"), fault.Missing, "")
+	page, err := db.Audits(ctx, apim.In(apim.SuperTenant), apim.Where("kind", "node"))
+	must(t, err)
+	want(t, "audit rows", len(page.Items), 4) // three joined, one was withdrawn
 }

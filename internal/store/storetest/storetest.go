@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"leases":                        leases,
 		"wake":                          wake,
 		"gateways and join tokens":      gateways,
+		"members":                       members,
 		"refresh tokens":                refresh,
 		"revocations":                   revocations,
 		"blobs":                         blobs,
