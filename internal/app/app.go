@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,11 +66,29 @@ type App struct {
 	started   time.Time
 	serving   atomic.Bool
 	admin     adminNews
+
+	again   chan struct{} // ends Run with errAgain
+	left    time.Time     // when the process last ceased to be ready to start again in place
+	refused string        // restore that did not succeed
 }
 
 // New takes the home, opens the state and wires the roles. Nothing is served
 // before Run. On an error everything taken is given back.
-func New(ctx context.Context, cfg *config.Config, o Options) (_ *App, err error) {
+func New(ctx context.Context, cfg *config.Config, o Options) (*App, error) {
+	h, err := openHome(cfg.Home)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newOn(ctx, cfg, o, h)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	a.closers = slices.Insert(a.closers, 0, h.Close)
+	return a, nil
+}
+
+// newOn is New on a home that the caller holds and goes on holding.
+func newOn(ctx context.Context, cfg *config.Config, o Options, h *home) (_ *App, err error) {
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
 	}
@@ -79,7 +98,10 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *App, err error)
 	if o.Log == nil {
 		o.Log = newLog(cfg.Log, o.Stderr)
 	}
-	a := &App{cfg: cfg, o: o, log: o.Log, mux: http.NewServeMux(), metrics: newRegistry(), started: time.Now()}
+	a := &App{
+		cfg: cfg, o: o, log: o.Log, home: h, mux: http.NewServeMux(), metrics: newRegistry(), started: time.Now(),
+		again: make(chan struct{}, 1),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -88,13 +110,9 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *App, err error)
 	for _, w := range cfg.Warnings {
 		a.log.Warn("configuration", "warning", w)
 	}
-	if a.home, err = openHome(cfg.Home); err != nil {
-		return nil, err
-	}
-	a.onClose(a.home.Close)
 	a.listeners = newListeners(a.log)
 	for _, step := range []func(context.Context) error{
-		a.enrol, a.openStore, a.openKeys, a.openBus, a.wireTraffic, a.wireAnalytics, a.wireIdentity, a.wireGateway, a.wireControl, a.wireOwn, a.openListeners,
+		a.enrol, a.applyRestore, a.openStore, a.openKeys, a.openBus, a.wireTraffic, a.wireAnalytics, a.wireIdentity, a.wireGateway, a.wireControl, a.wireOwn, a.wireRestore, a.openListeners,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -160,10 +178,6 @@ func (a *App) enrol(ctx context.Context) error {
 	return err
 }
 
-// certificateInterval is how often the files of the server certificate are
-// looked at: a new one is shown without a restart.
-const certificateInterval = 5 * time.Second
-
 // openKeys gives the master key, the authority and the server certificate.
 func (a *App) openKeys(ctx context.Context) (err error) {
 	if a.box, err = seal.Load(a.home.dir, a.cfg.MasterKey.Reveal()); err != nil {
@@ -188,10 +202,9 @@ func (a *App) openKeys(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.background(func(ctx context.Context) error {
-		a.cert.Watch(ctx.Done(), certificateInterval)
-		return nil
-	})
+	a.cert.Directory(a.hostCertificates())
+	a.cert.Vouch(a.hasHost)
+	a.background(a.watchCertificates)
 	return nil
 }
 
@@ -321,6 +334,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 	select {
 	case <-ctx.Done():
 		a.log.Info("stopping")
+	case <-a.again:
+		a.left, err = time.Now(), errAgain
 	case err = <-a.listeners.failed:
 	case <-work.Done():
 		err = context.Cause(work)

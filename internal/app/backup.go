@@ -13,13 +13,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/config"
 	"github.com/cardea-apim/cardea/internal/pki"
 	"github.com/cardea-apim/cardea/internal/seal"
-	"github.com/cardea-apim/cardea/internal/store"
 )
 
 // A backup is a gzipped tar: manifest.json, the small files of the home that
@@ -128,100 +126,6 @@ func addFile(t *tar.Writer, name string, size int64, r io.Reader) error {
 	}
 	if err != nil {
 		return fmt.Errorf("write backup: %s: %w", name, err)
-	}
-	return nil
-}
-
-// Restore replaces the database of a home by the one of a backup. On a home
-// without a master key the keys come from the backup; otherwise they must be
-// the same, or what was sealed could not be read. The home must not be serving.
-func Restore(ctx context.Context, cfg *config.Config, r io.Reader) (err error) {
-	held, err := openHome(cfg.Home)
-	if err != nil {
-		return fmt.Errorf("restore: stop the server first: %w", err)
-	}
-	defer func() { err = errors.Join(err, held.Close()) }()
-	zip, err := gzip.NewReader(r)
-	if err != nil {
-		return fmt.Errorf("read backup: it is not a backup: %w", err)
-	}
-	t := tar.NewReader(zip)
-	man, err := readManifest(t)
-	if err != nil {
-		return err
-	}
-	files := map[string][]byte{}
-	allowed, err := homeFiles(cfg.Home)
-	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	for {
-		h, err := t.Next()
-		if err != nil {
-			return fmt.Errorf("read backup: no database in it: %w", err)
-		}
-		if h.Name == databaseName {
-			break
-		}
-		name, err := filepath.Rel("home", filepath.FromSlash(h.Name))
-		if err != nil || !slices.Contains(allowed, name) || h.Size > maxBackupFile || len(files) > maxBackupFiles {
-			return fmt.Errorf("read backup: unexpected file %q", h.Name)
-		}
-		if files[name], err = io.ReadAll(t); err != nil {
-			return fmt.Errorf("read backup: %w", err)
-		}
-	}
-	if err := restoreFiles(cfg, man, files); err != nil {
-		return err
-	}
-	if err := store.Restore(ctx, cfg.Database.URL.Reveal(), t, store.Force()); err != nil {
-		return fmt.Errorf("restore database: %w", err)
-	}
-	// Whatever follows the database is not ours to judge, but a cut file is.
-	if _, err := io.Copy(io.Discard, t); err != nil {
-		return fmt.Errorf("read backup: %w", err)
-	}
-	return nil
-}
-
-func readManifest(t *tar.Reader) (manifest, error) {
-	var m manifest
-	h, err := t.Next()
-	if err != nil || h.Name != manifestName {
-		return m, fmt.Errorf("read backup: it has no manifest: %w", err)
-	}
-	if err := json.NewDecoder(io.LimitReader(t, maxBackupFile)).Decode(&m); err != nil {
-		return m, fmt.Errorf("read backup: manifest: %w", err)
-	}
-	if m.Format != backupFormat {
-		return m, fmt.Errorf("read backup: its format is %d, this binary reads %d; use a newer one", m.Format, backupFormat)
-	}
-	return m, nil
-}
-
-// restoreFiles puts the keys in place where there are none.
-func restoreFiles(cfg *config.Config, man manifest, files map[string][]byte) error {
-	_, statErr := os.Stat(seal.KeyFile(cfg.Home))
-	if statErr == nil || cfg.MasterKey != "" {
-		box, err := openBox(cfg)
-		if err != nil {
-			return err
-		}
-		if box.ID() != man.Key {
-			return fmt.Errorf("restore: this home has another master key (%s) than the backup (%s); restore into an empty home", box.ID(), man.Key)
-		}
-	}
-	for name, b := range files {
-		target := filepath.Join(cfg.Home, name)
-		if _, err := os.Stat(target); err == nil {
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-			return fmt.Errorf("restore: %w", err)
-		}
-		if err := writeFile(target, b, 0o600); err != nil {
-			return fmt.Errorf("restore: %w", err)
-		}
 	}
 	return nil
 }

@@ -11,6 +11,9 @@ import (
 // greet says, at a first start and with --demo, where things are and what to
 // try next. Nothing else is ever printed.
 func (a *App) greet(ctx, work context.Context) error {
+	if !a.left.IsZero() {
+		return nil // started again in place: it has been said
+	}
 	var demo []string
 	if a.cfg.Demo && a.control != nil && a.people != nil && a.gateway != nil {
 		lines, err := a.runDemo(ctx, work)

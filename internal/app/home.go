@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,11 +30,11 @@ func openHome(dir string) (*home, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open home: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := takeLock(f); err != nil {
 		owner, _ := os.ReadFile(f.Name()) // only to name the owner
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("home %s is in use by another process (%s); give this one its own --home", dir, strings.TrimSpace(string(owner)))
+			return nil, &errHeld{dir, strings.TrimSpace(string(owner))}
 		}
 		return nil, fmt.Errorf("lock home: %w", err)
 	}
@@ -47,6 +48,35 @@ func openHome(dir string) (*home, error) {
 	_, err = os.Stat(h.path("node-id"))
 	h.fresh = errors.Is(err, fs.ErrNotExist)
 	return h, nil
+}
+
+// takeLock locks the file for this process alone. It asks more than once: a
+// command may look for a moment whether the home is held.
+func takeLock(f *os.File) (err error) {
+	for range 3 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+// errHeld tells that another process serves from a home.
+type errHeld struct{ dir, owner string }
+
+func (e *errHeld) Error() string {
+	return fmt.Sprintf("home %s is in use by another process (%s); give this one its own --home", e.dir, e.owner)
+}
+
+// homeHeld reports whether some process holds the home.
+func homeHeld(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // and with it a lock
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // path is a file below home.
@@ -92,4 +122,13 @@ func writeFile(name string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	return os.Rename(f.Name(), name)
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

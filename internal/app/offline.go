@@ -9,6 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/config"
@@ -20,16 +23,56 @@ import (
 // CAFile is the certificate of a home's authority.
 func CAFile(home string) string { return filepath.Join(pki.Dir(home), "ca.pem") }
 
+// beside is a database opened beside a process that may be serving from it.
+type beside struct {
+	*store.DB
+	home *os.File // holds off a restore meanwhile
+}
+
+// Close gives the database back, then the home.
+func (b *beside) Close() error { return errors.Join(b.DB.Close(), b.home.Close()) }
+
 // openBeside opens the database of a home beside a process that may be
 // serving from it. A home that never started is refused rather than made.
-func openBeside(ctx context.Context, cfg *config.Config) (*store.DB, error) {
+func openBeside(ctx context.Context, cfg *config.Config) (*beside, error) {
 	if !cfg.Database.Postgres {
 		file := strings.TrimPrefix(cfg.Database.URL.Reveal(), "sqlite:")
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("there is no database at %s; is --home right?", file)
 		}
 	}
-	return store.Open(ctx, cfg.Database.URL.Reveal(), store.Options{Version: cfg.Binary, Sweep: -1})
+	dir, err := holdOff(ctx, cfg.Home, unix.LOCK_SH)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db, err := store.Open(ctx, cfg.Database.URL.Reveal(), store.Options{Version: cfg.Binary, Sweep: -1})
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return &beside{db, dir}, nil
+}
+
+// holdOff locks the directory of a home, which is not what holds the home: it
+// only keeps commands that open the database beside a server (LOCK_SH) and a
+// restore that replaces it (LOCK_EX) apart. It waits for its turn a few seconds.
+func holdOff(ctx context.Context, home string, how int) (*os.File, error) {
+	dir, err := os.Open(home)
+	if err != nil {
+		return nil, err
+	}
+	for range 100 {
+		if err = unix.Flock(int(dir.Fd()), how|unix.LOCK_NB); err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || ctx.Err() != nil {
+			break
+		}
+		sleep(ctx, 50*time.Millisecond)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errors.New("another command is using the database of this home; try again when it has ended")
+	}
+	return nil, errors.Join(err, dir.Close())
 }
 
 // ResetPassword gives a user a new password, also while a process serves from
@@ -43,7 +86,7 @@ func ResetPassword(ctx context.Context, cfg *config.Config, user, password strin
 		return "", err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	d, err := openDirectory(db, nil)
+	d, err := openDirectory(db.DB, nil)
 	if err != nil {
 		return "", err
 	}

@@ -81,21 +81,21 @@ func TestBackupIsRestoredIntoAnEmptyHomeOnly(t *testing.T) {
 	if err := Backup(t.Context(), c, &file); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(t.Context(), load(t, t.TempDir(), nil), bytes.NewReader(file.Bytes())); err != nil {
+	if _, err := Restore(t.Context(), load(t, t.TempDir(), nil), bytes.NewReader(file.Bytes()), RestoreOptions{}); err != nil {
 		t.Errorf("into an empty home: %v", err)
 	}
-	if err := Restore(t.Context(), c, bytes.NewReader(file.Bytes())); err != nil {
+	if _, err := Restore(t.Context(), c, bytes.NewReader(file.Bytes()), RestoreOptions{}); err != nil {
 		t.Errorf("into its own home: %v", err)
 	}
 	other := load(t, t.TempDir(), nil)
 	firstStart(t, other)
-	if err := Restore(t.Context(), other, bytes.NewReader(file.Bytes())); err == nil || !strings.Contains(err.Error(), "another master key") {
+	if _, err := Restore(t.Context(), other, bytes.NewReader(file.Bytes()), RestoreOptions{}); err == nil || !strings.Contains(err.Error(), "another master key") {
 		t.Errorf("into a home with another key: %v", err)
 	}
 	for name, bad := range map[string]io.Reader{
 		"garbage": strings.NewReader("garbage"), "empty": strings.NewReader(""), "cut": bytes.NewReader(file.Bytes()[:file.Len()/2]),
 	} {
-		if err := Restore(t.Context(), load(t, t.TempDir(), nil), bad); err == nil {
+		if _, err := Restore(t.Context(), load(t, t.TempDir(), nil), bad, RestoreOptions{}); err == nil {
 			t.Errorf("%s: restored", name)
 		}
 	}
@@ -131,7 +131,7 @@ func TestOfflineCommandsAreAudited(t *testing.T) {
 	if err := Backup(t.Context(), c, &file); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(t.Context(), c, &file); err != nil {
+	if _, err := Restore(t.Context(), c, &file, RestoreOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	db, err := openBeside(t.Context(), c)

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,14 +65,20 @@ are not part of it.`,
 func restoreCommand(b Build) *cobra.Command {
 	f := homeFlags{binary: b.Version}
 	var yes bool
+	o := app.RestoreOptions{Version: b.Version}
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "replace the state of a node by a backup",
-		Long: `Replaces the database by the one of the backup. On an empty home the master key
-and the certificates come from the backup too; on another home the keys must be
-the same. The server must be stopped; gateways elsewhere serve on and take the
-restored state over when it is back.`,
-		Args: exactly("FILE"),
+		Short: "replace the state of a node by a backup, also while it serves",
+		Long: `Replaces the database by the one of the backup (- for standard input). On an
+empty home the master key and the certificates come from the backup too; on
+another home the keys must be the same. The backup is read whole before anything
+is changed.
+
+A server that serves from the home takes the backup over by itself: it makes the
+new database beside the old one, drains, and starts again in place, which pauses
+it for some seconds. Gateways elsewhere serve on and take the restored state over.`,
+		Example: `  cardea restore --home /var/lib/cardea --yes backup.tgz`,
+		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := f.load(nil)
 			if err != nil {
@@ -81,7 +87,7 @@ restored state over when it is back.`,
 			if !yes {
 				return usage("restore replaces everything in %s: repeat with --yes", absolute(f.dir()))
 			}
-			var r io.Reader = os.Stdin
+			r := cmd.InOrStdin()
 			if args[0] != "-" {
 				file, err := os.Open(args[0])
 				if err != nil {
@@ -90,15 +96,24 @@ restored state over when it is back.`,
 				defer file.Close()
 				r = file
 			}
-			if err := app.Restore(cmd.Context(), cfg, r); err != nil {
+			o.Served = func() {
+				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "the backup is whole; the server prepares it and starts again") // only progress
+			}
+			done, err := app.Restore(cmd.Context(), cfg, r, o)
+			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "restored")
+			what := fmt.Sprintf("restored the state of %s as version %s", done.Made.Local().Format(time.DateTime), done.Version)
+			if done.Served && done.Pause > 0 {
+				what += fmt.Sprintf("; the server was not ready for %s", done.Pause.Round(10*time.Millisecond))
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), what)
 			return err
 		},
 	}
 	f.bind(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	cmd.Flags().DurationVar(&o.Timeout, "timeout", 5*time.Minute, "how long to wait until a server that serves from the home has restored it")
 	return cmd
 }
 

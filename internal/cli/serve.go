@@ -77,11 +77,7 @@ System properties of the original are given as -Dname=value.`,
 				return errUsage{fmt.Errorf("the configuration has mistakes:\n%w", err)}
 			}
 			cfg.Demo = demo
-			a, err := app.New(cmd.Context(), cfg, app.Options{Version: b.Version, Stdout: cmd.OutOrStdout(), Stderr: os.Stderr})
-			if err != nil {
-				return err
-			}
-			return a.Run(cmd.Context())
+			return app.Serve(cmd.Context(), cfg, app.Options{Version: b.Version, Stdout: cmd.OutOrStdout(), Stderr: os.Stderr})
 		},
 	}
 	f.bind(cmd)

@@ -91,6 +91,9 @@ func stepSend(c *call) error {
 	e, err := c.group.Send(c.Ctx, c.g.upstream, &c.Exchange, &c.send, &c.req, &c.res)
 	c.headAt = time.Now()
 	if err != nil {
+		if errors.Is(err, proxy.ErrBody) && c.left() {
+			return errGone
+		}
 		if errors.Is(err, proxy.ErrBusy) {
 			c.Reply.Header.Add("Retry-After", "1")
 		}
@@ -180,4 +183,12 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *timedBody) Close() error { return b.r.Close() }
+// Close ends the backend's answer, once.
+func (b *timedBody) Close() error {
+	r := b.r
+	if r == nil {
+		return nil
+	}
+	b.r = nil
+	return r.Close()
+}

@@ -19,7 +19,8 @@ type Request struct {
 	// if the length was not known.
 	Trailer func() Header
 	// Timeout is from when there is a connection to the head of the answer, and
-	// anew with every piece of a body in either direction. 0: none.
+	// anew with every piece of a body in either direction. Connecting may not
+	// take longer either. 0: none.
 	Timeout time.Duration
 	Upgrade string // protocol to ask for; the answer may be 101
 	// Inform, if set, is called with interim answers (100, 102, 103...).

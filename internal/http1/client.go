@@ -210,8 +210,13 @@ func (e *Endpoint) expired(now int64) []*upstream {
 	return old
 }
 
-// get is a connection: an idle one, or a new one.
-func (e *Endpoint) get(ctx context.Context, fresh bool) (*upstream, error) {
+// get is a connection: an idle one, or a new one, which may take as long as the
+// call's own time-out if that is shorter than ours.
+func (e *Endpoint) get(ctx context.Context, fresh bool, timeout time.Duration) (*upstream, error) {
+	within := e.c.o.Connect
+	if timeout > 0 {
+		within = min(within, timeout)
+	}
 	e.mu.Lock()
 	if n := len(e.idle); n > 0 && !fresh {
 		u := e.idle[n-1]
@@ -229,7 +234,7 @@ func (e *Endpoint) get(ctx context.Context, fresh bool) (*upstream, error) {
 			e.idle = e.idle[:m]
 			e.mu.Unlock()
 			u.close()
-			return e.dial(ctx)
+			return e.dial(ctx, within)
 		}
 		if len(e.waiting) >= o.MaxWait {
 			e.mu.Unlock()
@@ -238,21 +243,21 @@ func (e *Endpoint) get(ctx context.Context, fresh bool) (*upstream, error) {
 		w := &waiter{make(chan *upstream, 1)}
 		e.waiting = append(e.waiting, w)
 		e.mu.Unlock()
-		return e.wait(ctx, w)
+		return e.wait(ctx, w, within)
 	}
 	e.open++
 	e.mu.Unlock()
-	return e.dial(ctx)
+	return e.dial(ctx, within)
 }
 
-func (e *Endpoint) wait(ctx context.Context, w *waiter) (*upstream, error) {
+func (e *Endpoint) wait(ctx context.Context, w *waiter, within time.Duration) (*upstream, error) {
 	t := time.NewTimer(e.c.o.WaitTime)
 	defer t.Stop()
 	var err error
 	select {
 	case u := <-w.got:
 		if u == nil {
-			return e.dial(ctx)
+			return e.dial(ctx, within)
 		}
 		u.reused = true
 		return u, nil
@@ -322,8 +327,8 @@ func (e *Endpoint) lost() {
 }
 
 // dial opens a connection in a place that get has taken.
-func (e *Endpoint) dial(ctx context.Context) (*upstream, error) {
-	u, err := e.connect(ctx)
+func (e *Endpoint) dial(ctx context.Context, within time.Duration) (*upstream, error) {
+	u, err := e.connect(ctx, within)
 	if err != nil {
 		e.lost()
 		if ctx.Err() != nil {
@@ -334,8 +339,8 @@ func (e *Endpoint) dial(ctx context.Context) (*upstream, error) {
 	return u, nil
 }
 
-func (e *Endpoint) connect(ctx context.Context) (*upstream, error) {
-	limited, cancel := context.WithTimeout(ctx, e.c.o.Connect)
+func (e *Endpoint) connect(ctx context.Context, within time.Duration) (*upstream, error) {
+	limited, cancel := context.WithTimeout(ctx, within)
 	nc, err := e.c.o.Dial(limited, "tcp", e.addr)
 	cancel()
 	if err != nil {
@@ -343,7 +348,7 @@ func (e *Endpoint) connect(ctx context.Context) (*upstream, error) {
 	}
 	if e.tls != nil {
 		t := tls.Client(nc, e.tls)
-		limited, cancel := context.WithTimeout(ctx, e.c.o.Connect)
+		limited, cancel := context.WithTimeout(ctx, within)
 		err := t.HandshakeContext(limited)
 		cancel()
 		if p := t.ConnectionState().NegotiatedProtocol; err == nil && p != "" && p != protocol {

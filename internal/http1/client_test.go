@@ -212,6 +212,24 @@ func TestBackendClosesIdleConnection(t *testing.T) {
 			t.Errorf("%v after %d calls", err, calls.Load())
 		}
 	})
+	t.Run("in the middle of its answer", func(t *testing.T) {
+		var asked atomic.Int32
+		addr := backend(t, func(n int, c net.Conn, r *bufio.Reader) {
+			for i := 0; head(r) != ""; i++ {
+				asked.Add(1)
+				if i == 1 {
+					io.WriteString(c, "HTTP/1.1 2")
+					return
+				}
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}
+		})
+		c := newClient(t, Options{})
+		_, _, _ = get(c, addr, &Request{})
+		if _, _, err := get(c, addr, &Request{}); !errors.Is(err, ErrClosed) || asked.Load() != 2 {
+			t.Errorf("%v after %d requests: it was begun, and must not be sent again", err, asked.Load())
+		}
+	})
 	t.Run("before it is used", func(t *testing.T) {
 		closed := make(chan bool, 1)
 		addr := backend(t, func(n int, c net.Conn, r *bufio.Reader) {

@@ -25,6 +25,7 @@ type conn struct {
 	probe  *probe
 	busy   atomic.Int64 // since when a handler runs; 0: none
 	used   bool         // has served a request
+	astray bool         // a handler panicked: somebody may still use our buffers
 	gather int          // bytes of an answer that are sent in one piece
 
 	wmu   sync.Mutex
@@ -118,7 +119,9 @@ func (c *conn) serve() {
 			break
 		}
 	}
-	c.src.release()
+	if !c.astray {
+		c.src.release()
+	}
 }
 
 // handshake reports whether HTTP/1.1 follows.

@@ -124,7 +124,7 @@ func TestIdleConnectionsAreCheap(t *testing.T) {
 // Large uploads stream: sixteen at once need no more than their buffers.
 func TestUploadsAtOnce(t *testing.T) {
 	const size = 32 << 20
-	addr, _, _ := chain(t, func(x *Exchange) {
+	addr, _, _ := chainTo(t, Limits{Grace: time.Minute}, func(x *Exchange) {
 		n, err := io.Copy(io.Discard, x.Body)
 		if err != nil {
 			return

@@ -138,15 +138,27 @@ func (x *Exchange) handle() {
 			if r != http.ErrAbortHandler {
 				x.c.srv.Log.Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
 			}
+			x.c.astray = true
 			x.Abort()
+			if u := x.c.sig.slot.Load(); u != nil {
+				// An answer that nobody closes. Whoever may still use it is told by
+				// the connection's end and is long gone by then.
+				time.AfterFunc(orphaned, u.finish)
+			}
 		}
 	}()
 	x.c.srv.Handler(x)
 }
 
+// orphaned is how long after a panic a call to a backend is ended for good.
+const orphaned = 2 * time.Second
+
 // Abort cuts the connection; the client sees that its answer is incomplete.
 func (x *Exchange) Abort() {
-	x.broken, x.keep = ErrInterrupted, false
+	x.keep = false
+	if x.broken != ErrTimeout { // what a client that does not read has coming is not kept for it
+		x.broken = ErrInterrupted
+	}
 }
 
 // settle finishes the answer after the handler; it reports whether another
@@ -155,15 +167,18 @@ func (x *Exchange) settle() bool {
 	c := x.c
 	defer x.free()
 	if x.status == 0 && x.broken == nil {
-		if m, ok := isMalformed(x.body.err); ok {
+		status := 500
+		if err := x.body.err; err != nil && err != io.EOF {
 			x.keep = false
-			_ = x.Reply(m.Status, nil, 0)
-		} else if x.body.err == io.ErrUnexpectedEOF {
-			x.keep = false
-			_ = x.Reply(400, nil, 0)
-		} else {
-			_ = x.Reply(500, nil, 0)
+			if m, ok := isMalformed(err); ok {
+				status = m.Status
+			} else if err == io.ErrUnexpectedEOF {
+				status = 400
+			} else if err == ErrTimeout {
+				status = 408
+			}
 		}
+		_ = x.Reply(status, nil, 0)
 	}
 	if x.broken == nil && !x.bodiless && x.length >= 0 && x.written != x.length {
 		x.broken = errIncomplete

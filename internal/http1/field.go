@@ -75,17 +75,29 @@ const (
 )
 
 // isText reports whether a field value holds no control character but tabs.
-// Eight bytes at a time: tokens are a kilobyte long.
+// Many bytes at a time: tokens are a kilobyte long.
 func isText(b []byte) bool {
+	for len(b) >= 32 {
+		if controls(b)|controls(b[8:])|controls(b[16:])|controls(b[24:]) != 0 && !isTextSlow(b[:32]) {
+			return false
+		}
+		b = b[32:]
+	}
 	for len(b) >= 8 {
-		x := binary.LittleEndian.Uint64(b)
-		y := x ^ ones*0x7f
-		if (x-ones*0x20)&^x&highs|(y-ones)&^y&highs != 0 && !isTextSlow(b[:8]) {
+		if controls(b) != 0 && !isTextSlow(b[:8]) {
 			return false
 		}
 		b = b[8:]
 	}
 	return isTextSlow(b)
+}
+
+// controls is not 0 if one of the first eight bytes is a control character. A
+// byte behind one may be taken for one, too.
+func controls(b []byte) uint64 {
+	x := binary.LittleEndian.Uint64(b)
+	y := x ^ ones*0x7f
+	return ((x-ones*0x20)&^x | (y-ones)&^y) & highs
 }
 
 func isTextSlow(b []byte) bool {

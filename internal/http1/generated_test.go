@@ -221,7 +221,7 @@ func TestGeneratedConnections(t *testing.T) {
 	defer s.Close()
 	rounds := 80000
 	if long() {
-		rounds = 4000000
+		rounds = 1000000
 	}
 	served, mixed := make(map[int]int), 0
 	for seed := range rounds {

@@ -184,10 +184,22 @@ func TestReplyFraming(t *testing.T) {
 func TestReplyRefusesInjection(t *testing.T) {
 	var errs []error
 	s := &Server{Handler: func(x *Exchange) {
-		errs = append(errs, x.Reply(200, Header{{"A", "b\r\nC: d"}}, 0), x.Reply(200, Header{{"A\r\nB", "c"}}, 0))
+		errs = append(errs, x.Inform(103, Header{{"A", "b\r\n\r\nC: d"}}), x.Reply(200, Header{{"A", "b\r\nC: d"}}, 0), x.Reply(200, Header{{"A\r\nB", "c"}}, 0))
 	}}
 	defer s.Close()
 	out := over(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0)
+	t.Run("interim", func(t *testing.T) {
+		s := &Server{Handler: func(x *Exchange) {
+			if x.Inform(103, Header{{"A", "b\r\n\r\nC: d"}}) == nil {
+				t.Error("a field with a line end was accepted")
+			}
+			_ = x.Reply(204, Header{{"Date", "d"}}, 0)
+		}}
+		defer s.Close()
+		if out := over(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0); out != "HTTP/1.1 204 No Content\r\nDate: d\r\n\r\n" {
+			t.Errorf("%q", out)
+		}
+	})
 	for _, err := range errs {
 		if err == nil {
 			t.Error("a field with a line end was accepted")
@@ -195,5 +207,24 @@ func TestReplyRefusesInjection(t *testing.T) {
 	}
 	if got := statuses(answers(t, strings.NewReader(out))); !slices.Equal(got, []int{500}) {
 		t.Errorf("answers %v", got)
+	}
+}
+
+// The quick look at text finds what the slow one does, wherever it is.
+func TestIsText(t *testing.T) {
+	for n := range 80 {
+		for c := range 256 {
+			b := []byte(strings.Repeat("a", n))
+			if isText(b) != true {
+				t.Fatalf("%d letters are refused", n)
+			}
+			for i := range b {
+				b[i] = byte(c)
+				if got, want := isText(b), isTextSlow(b); got != want {
+					t.Fatalf("%q: %v", b, got)
+				}
+				b[i] = 'a'
+			}
+		}
 	}
 }

@@ -20,11 +20,11 @@ import (
 // A client that is a little late with each of its bodies is not punished for
 // their sum: every request has the whole grace.
 func TestGraceIsPerRequest(t *testing.T) {
-	_, addr := start(t, Limits{Grace: 400 * time.Millisecond}, echo)
+	_, addr := start(t, Limits{Grace: time.Second}, echo)
 	c := dial(t, addr)
-	for i := range 8 {
+	for i := range 9 {
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n")
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 		io.WriteString(c, "a")
 		b := make([]byte, 15)
 		if _, err := io.ReadFull(c, b); err != nil || string(b) != "HTTP/1.1 200 OK" {
@@ -45,6 +45,13 @@ func TestDateFollowsTheClock(t *testing.T) {
 	s, addr := start(t, Limits{}, echo)
 	dial(t, addr) // the sweeper rests without a connection
 	within(t, time.Second, "a connection", func() bool { return s.Open() == 1 })
+	slow := &Server{Limits: Limits{Tick: time.Hour}}
+	slow.init()
+	defer slow.Close()
+	slow.sweep.wall.Store(1)
+	if d := slow.now(); d != "Thu, 01 Jan 1970 00:00:01 GMT" {
+		t.Errorf("the clock was set to 1970, the date is %s", d)
+	}
 	s.sweep.wall.Store(1)
 	within(t, 5*time.Second, "the date is now", func() bool {
 		at, err := time.Parse(time.RFC1123, s.now())
@@ -233,4 +240,139 @@ func TestTrailersAreFiltered(t *testing.T) {
 	if !strings.HasSuffix(out, crlfs("0\nGrpc-Status: 0\nSum: 7\n\n")) {
 		t.Errorf("sent %q", out)
 	}
+}
+
+// A client that reads, but more slowly than the floor rate, is cut, over TLS
+// too.
+func TestReaderBelowTheFloorRateIsCut(t *testing.T) {
+	cert, roots := certificate(t, "h", true)
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
+			ended := make(chan error, 1)
+			s := &Server{
+				Limits: Limits{Grace: 200 * time.Millisecond, Rate: 1 << 20, SendBuffer: 16 << 10, Tick: 10 * time.Millisecond},
+				Handler: func(x *Exchange) {
+					_ = x.Reply(200, nil, -1)
+					var err error
+					for b := make([]byte, 64<<10); err == nil; {
+						_, err = x.Write(b)
+					}
+					ended <- err
+				},
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			c, outer := dial(t, l.Addr().String()), l
+			_ = c.(*net.TCPConn).SetReadBuffer(16 << 10)
+			if secure {
+				outer = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})
+				c = tls.Client(c, &tls.Config{RootCAs: roots, ServerName: "h"})
+			}
+			go s.Serve(outer)
+			if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			stop := make(chan bool)
+			defer close(stop)
+			go func() { // 100 KB a second
+				for b := make([]byte, 1<<10); ; time.Sleep(10 * time.Millisecond) {
+					select {
+					case <-stop:
+						return
+					default:
+						_, _ = c.Read(b)
+					}
+				}
+			}()
+			select {
+			case err := <-ended:
+				if err != ErrTimeout {
+					t.Errorf("write ended with %v", err)
+				}
+			case <-time.After(15 * time.Second):
+				t.Fatal("it is served for ever")
+			}
+		})
+	}
+}
+
+// A connection that was handed over keeps its place under the bounds until its
+// new owner closes it.
+func TestTunnelsCountAsConnections(t *testing.T) {
+	for name, l := range map[string]Limits{"overall": {Connections: 1}, "per client": {PerClient: 1}} {
+		t.Run(name, func(t *testing.T) {
+			given := make(chan *Tunnel, 1)
+			s, addr := start(t, l, func(x *Exchange) {
+				if x.Upgrading() == "" {
+					_ = x.Reply(200, nil, 0)
+					return
+				}
+				tun, err := x.Upgrade("raw", nil)
+				if err != nil {
+					t.Error(err)
+				}
+				given <- tun
+			})
+			io.WriteString(dial(t, addr), "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+			tun := <-given
+			within(t, 5*time.Second, "it has left the server", func() bool { return s.Open() == 0 })
+			ask := func() int {
+				c := dial(t, addr)
+				io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+				list := answers(t, c)
+				if len(list) != 1 {
+					return 0
+				}
+				return list[0].status
+			}
+			if status := ask(); status != 503 {
+				t.Errorf("beside a tunnel: %d", status)
+			}
+			tun.Close()
+			tun.Close()
+			if status := ask(); status != 200 {
+				t.Errorf("after it: %d", status)
+			}
+		})
+	}
+}
+
+// A handler that panics while its request's body still goes to a backend harms
+// nobody else.
+func TestPanicDuringUpload(t *testing.T) {
+	_, back := start(t, Limits{}, func(x *Exchange) {
+		_ = x.Reply(200, nil, -1)
+		_ = x.Flush()
+		_, _ = io.Copy(io.Discard, x.Body)
+	})
+	c := newClient(t, Options{})
+	_, addr := start(t, Limits{}, func(x *Exchange) {
+		if x.Target != "/panic" {
+			echo(x)
+			return
+		}
+		_, err := c.Endpoint(back, nil).Do(x.Context(), &Request{Method: "POST", Target: "/", Host: "h", Body: x.Body, Length: -1, Timeout: 5 * time.Second})
+		if err != nil {
+			t.Error(err)
+		}
+		panic("lost")
+	})
+	for range 20 {
+		conn := dial(t, addr)
+		io.WriteString(conn, "POST /panic HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		_, _ = io.ReadAll(conn)
+		other := dial(t, addr)
+		body := strings.Repeat("x", 30<<10)
+		fmt.Fprintf(other, "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		if list := answers(t, other); len(list) != 1 || list[0].body != body {
+			t.Fatal("another connection was disturbed")
+		}
+	}
+	within(t, 20*time.Second, "no connection to the backend is left", func() bool {
+		open, _, _ := c.Endpoint(back, nil).Counts()
+		return open == 0
+	})
 }

@@ -24,7 +24,12 @@ import (
 
 // chain is a client-facing proxy before a backend of our own.
 func chain(t testing.TB, h func(*Exchange)) (addr string, c *Client, back string) {
-	_, back = start(t, Limits{Grace: 500 * time.Millisecond}, h)
+	return chainTo(t, Limits{Grace: 500 * time.Millisecond}, h)
+}
+
+// chainTo is chain with the limits of the backend.
+func chainTo(t testing.TB, l Limits, h func(*Exchange)) (addr string, c *Client, back string) {
+	_, back = start(t, l, h)
 	c = newClient(t, Options{})
 	_, addr = start(t, Limits{HalfClose: 50 * time.Millisecond}, proxy(c, back))
 	return addr, c, back
@@ -76,7 +81,7 @@ func TestBothWaysAtConstantMemory(t *testing.T) {
 	}
 	for _, chunked := range []bool{false, true} {
 		t.Run(fmt.Sprint("chunked ", chunked), func(t *testing.T) {
-			addr, _, _ := chain(t, func(x *Exchange) {
+			addr, _, _ := chainTo(t, Limits{Grace: time.Minute}, func(x *Exchange) {
 				_ = x.Reply(200, nil, x.Length)
 				_, _ = x.ReadFrom(x.Body)
 			})

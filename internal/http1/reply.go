@@ -52,6 +52,7 @@ func (x *Exchange) Inform(status int, h Header) error {
 	}
 	x.statusLine(status)
 	if err := x.fields(h); err != nil {
+		x.out = x.out[:0]
 		return err
 	}
 	x.out = append(x.out, '\r', '\n')

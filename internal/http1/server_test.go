@@ -150,7 +150,7 @@ func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
-	limits := Limits{HeadTime: 100 * time.Millisecond, Idle: 100 * time.Millisecond, Grace: 100 * time.Millisecond}
+	limits := Limits{HeadTime: 100 * time.Millisecond, Idle: 100 * time.Millisecond, Grace: 400 * time.Millisecond}
 	slow := make(chan error, 10)
 	_, addr := start(t, limits, func(x *Exchange) {
 		if x.Body != nil {
@@ -197,7 +197,9 @@ func TestTimeouts(t *testing.T) {
 	t.Run("stalled body", func(t *testing.T) {
 		c := dial(t, addr)
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc")
-		ended(t, c)
+		if l := ended(t, c); len(l) != 1 || l[0].status != 408 || !l[0].close {
+			t.Error(l)
+		}
 		if err := <-slow; err != ErrTimeout {
 			t.Errorf("handler got %v", err)
 		}
@@ -219,9 +221,9 @@ func TestTimeouts(t *testing.T) {
 	})
 	t.Run("body above the floor rate", func(t *testing.T) {
 		c := dial(t, addr)
-		io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000\r\n\r\n")
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6000\r\n\r\n")
 		go func() {
-			for range 30 { // longer than the grace
+			for range 60 { // longer than the grace
 				_, _ = c.Write(make([]byte, 100))
 				time.Sleep(10 * time.Millisecond)
 			}

@@ -109,7 +109,7 @@ func (u *upstream) stale(method string) bool {
 // before ended without a byte of an answer.
 func (e *Endpoint) Do(ctx context.Context, r *Request) (*Response, error) {
 	for fresh := false; ; {
-		u, err := e.get(ctx, fresh)
+		u, err := e.get(ctx, fresh, r.Timeout)
 		if err != nil {
 			return nil, err
 		}

@@ -192,7 +192,7 @@ func TestDamagedBackupsTouchNothing(t *testing.T) {
 		"cut off":         {good[:len(good)-20], store.ErrNoBackup},
 		"only a header":   {good[:bytes.IndexByte(good[20:], '\n')+21], store.ErrNoBackup},
 		"a flipped bit":   {flipped, store.ErrNoBackup},
-		"of a newer home": {bytes.Replace(good, []byte(`"schema":`), []byte(`"schema":99`), 1), store.ErrNoBackup},
+		"of a newer home": {bytes.Replace(good, []byte(`"schema":`), []byte(`"schema":99`), 1), store.ErrNewer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := store.Restore(t.Context(), url, bytes.NewReader(c.file), store.Force())

@@ -39,7 +39,15 @@ func (d *DB) openPostgres(ctx, bg context.Context, url string, schema int64) err
 	cfg.RuntimeParams["synchronous_commit"] = "on"
 	cfg.RuntimeParams["application_name"] = "cardea"
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "60000"
+	if d.opt.schema != "" {
+		cfg.RuntimeParams["search_path"] = d.opt.schema
+	}
 	d.dial = postgresDialect
+	// Held as long as the store is open, so that nobody replaces it meanwhile.
+	ear, err := listening(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("open store: %w", d.dial.fault(err))
+	}
 	d.pool = stdlib.OpenDB(*cfg)
 	conns := d.opt.Readers
 	if conns == 0 {
@@ -51,10 +59,11 @@ func (d *DB) openPostgres(ctx, bg context.Context, url string, schema int64) err
 	d.read = &stmts{on: d.pool, off: true}
 	if err := migrate(ctx, d.dial, d.pool, schema, d.opt.Version); err != nil {
 		d.pool.Close()
+		hangUp(ctx, ear)
 		return err
 	}
 	d.eng = &pgEngine{d: d, db: d.pool}
-	d.bg.Go(func() { d.listen(bg, cfg) })
+	d.bg.Go(func() { d.listen(bg, cfg, ear) })
 	return nil
 }
 
@@ -152,11 +161,44 @@ func (e *pgEngine) healthy() error {
 
 func (e *pgEngine) close() error { return nil } // the pool is closed by DB
 
+// listening is a connection that hears of the commits of other processes and
+// holds the shared lock of an open store.
+func listening(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	_, err = conn.Exec(ctx, lockOpen, int32(openLock))
+	if err == nil {
+		_, err = conn.Exec(ctx, "LISTEN cardea")
+	}
+	if err != nil {
+		hangUp(ctx, conn)
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return conn, nil
+}
+
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = conn.Close(end) // it only listened
+}
+
 // listen signals commits of other processes. After a lost connection it
 // signals once more, since some may have been missed.
-func (d *DB) listen(ctx context.Context, cfg *pgx.ConnConfig) {
+func (d *DB) listen(ctx context.Context, cfg *pgx.ConnConfig, ear *pgx.Conn) {
 	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
-		err := d.listenOnce(ctx, cfg, func() { pause = 50 * time.Millisecond })
+		err := error(nil)
+		if ear == nil {
+			ear, err = listening(ctx, cfg)
+		}
+		if err == nil {
+			pause = 50 * time.Millisecond
+			err = d.hear(ctx, ear)
+			hangUp(ctx, ear)
+			ear = nil
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -166,30 +208,17 @@ func (d *DB) listen(ctx context.Context, cfg *pgx.ConnConfig) {
 		case <-ctx.Done():
 		}
 	}
+	if ear != nil {
+		hangUp(ctx, ear)
+	}
 }
 
-func (d *DB) listenOnce(ctx context.Context, cfg *pgx.ConnConfig, connected func()) error {
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = conn.Close(end) // it only listened
-	}()
-	if _, err := conn.Exec(ctx, "LISTEN cardea"); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	connected()
-	d.wake.signal()
+// hear signals until the connection is lost or ctx ends.
+func (d *DB) hear(ctx context.Context, ear *pgx.Conn) error {
 	for {
-		if _, err := conn.WaitForNotification(ctx); err != nil {
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
+		d.wake.signal()
+		if _, err := ear.WaitForNotification(ctx); err != nil {
 			return fmt.Errorf("wait: %w", err)
 		}
-		d.wake.signal()
 	}
 }

@@ -31,6 +31,8 @@ type Options struct {
 	KeepAudits time.Duration    // audit rows older than this go; 0: 366 days
 	Sweep      time.Duration    // period of the background sweep; 0: an hour; negative: none
 	Now        func() time.Time // nil: time.Now
+
+	schema string // of PostgreSQL, quoted, to keep the tables in; empty: as the URL says
 }
 
 func (o Options) withDefaults() Options {
