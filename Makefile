@@ -16,10 +16,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 FUZZTIME ?= 5s
 
-.PHONY: help setup run build test test-long test-go real-input fuzz bench lint fmt licences clean
+.PHONY: help setup run build test test-long test-go real-input fuzz bench bench-gateway lint fmt licences clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need (quick the second time)
 	@.ci/setup
@@ -34,6 +34,7 @@ test: setup lint build test-go fuzz ## everything that must pass before a change
 
 test-go: export CARDEA_BINARY := $(CURDIR)/bin/cardea
 test-go: export CARDEA_TEST_REQUIRE_POSTGRES := 1
+test-go: export CARDEA_TEST_REQUIRE_FOREIGN := 1
 test-go: real-input
 	@go test -timeout 20m ./...
 
@@ -44,14 +45,19 @@ fuzz: ## run each fuzz target for a moment (FUZZTIME=5s)
 	@.ci/fuzz $(FUZZTIME)
 
 test-long: export CARDEA_TEST_REQUIRE_POSTGRES := 1
+test-long: export CARDEA_TEST_REQUIRE_FOREIGN := 1
 test-long: setup real-input ## longer fuzzing, the race detector and the slow tests
 	@CGO_ENABLED=1 go test -race -timeout 60m ./...
-	@CARDEA_LONG=1 go test -timeout 120m ./internal/http1/... ./internal/e2e
+	@CARDEA_LONG=1 CARDEA_SOAK=60m go test -p 1 -timeout 150m ./internal/http1/... ./internal/e2e/...
 	@.ci/fuzz 60s
 
 bench: build real-input ## measure, print a table and keep it in bench/RESULTS.md
 	@go test -run '^$$' -bench . -benchmem ./internal/...
 	@CARDEA_BINARY=$(CURDIR)/bin/cardea go run ./bench
+
+bench-gateway: build ## measure the gateway beside nginx, on two quiet cores (BENCH="-short": flags)
+	@bench/gateway/setup
+	@CARDEA_BINARY=$(CURDIR)/bin/cardea go run ./bench/gateway $(BENCH)
 
 lint: $(BIN)/staticcheck-$(STATICCHECK_VERSION) $(BIN)/gofumpt-$(GOFUMPT_VERSION) ## formatting, vet and static checks
 	@out=$$($(BIN)/gofumpt-$(GOFUMPT_VERSION) -l cmd internal bench docs openapi); \

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-apim/cardea/bench/section"
 	"github.com/cardea-apim/cardea/internal/e2e"
 )
 
@@ -101,7 +102,7 @@ func (r *report) write(path string) error {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", x.what, x.target, x.got, mark)
 	}
-	return os.WriteFile(path, []byte(b.String()), 0o644)
+	return section.Replace(path, b.String())
 }
 
 // quantile of sorted durations.

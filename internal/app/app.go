@@ -142,7 +142,7 @@ func (a *App) close() error {
 // flush sends the last counts while those who store them still run; what is
 // not stored stays on disk for the next start.
 func (a *App) flush() {
-	if a.gateway == nil {
+	if a.gateway == nil || a.gateway.reporter == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

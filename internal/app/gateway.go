@@ -26,7 +26,7 @@ const decisionPurpose = "decision-id"
 // gatewayOf is the gateway role: the gateway and what keeps it up to date.
 type gatewayOf struct {
 	gw       *gateway.Gateway
-	reporter *report.Reporter
+	reporter *report.Reporter // nil: analytics is off
 	follower *node.Follower
 }
 
@@ -43,9 +43,14 @@ func (a *App) wireGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reporter, err := a.reporter()
-	if err != nil {
-		return err
+	var reports gateway.Reporter // stays nil where nothing is to be reported
+	var reporter *report.Reporter
+	if a.cfg.Analytic.Enabled {
+		var err error
+		if reporter, err = a.reporter(); err != nil {
+			return err
+		}
+		reports = reporter
 	}
 	roots, err := a.upstreamRoots()
 	if err != nil {
@@ -53,7 +58,7 @@ func (a *App) wireGateway(ctx context.Context) error {
 	}
 	c := a.cfg
 	g, err := gateway.New(gateway.Options{
-		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reporter, Box: a.box, Directory: a.personsOf(),
+		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reports, Box: a.box, Directory: a.personsOf(),
 		Environments: c.Labels,
 		CORS: &gateway.CORS{
 			Enabled: c.CORS.Enabled, Origins: c.CORS.Origins, Methods: c.CORS.Methods, Headers: c.CORS.Headers,

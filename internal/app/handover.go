@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,7 +39,7 @@ type handover struct {
 func newHandover(serve http.Handler, log *slog.Logger, head int) *handover {
 	h := &handover{conns: make(chan net.Conn), shut: make(chan struct{}), ends: map[net.Conn]chan struct{}{}}
 	h.server = &http.Server{
-		Handler:           serve,
+		Handler:           h2Calm(serve, log),
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    head,
@@ -46,10 +47,64 @@ func newHandover(serve http.Handler, log *slog.Logger, head int) *handover {
 		Protocols:         new(http.Protocols),
 		HTTP2:             http2Bounds(),
 		ConnState:         h.state,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, h2ConnKey{}, &h2Conn{Conn: c, left: churnBurst})
+		},
 	}
 	h.server.Protocols.SetHTTP2(true)
 	h.server.Protocols.SetUnencryptedHTTP2(true)
 	return h
+}
+
+// Streams that a client takes back at once cost it nothing, and us a call of a
+// backend each (CVE-2023-44487). So many at a time, and so many a second on
+// average, are a client's good right.
+const (
+	churnTime  = time.Second // what lives longer was used
+	churnBurst = 500
+	churnRate  = 50
+)
+
+// h2Conn is what is known of a connection across its requests.
+type h2Conn struct {
+	net.Conn
+
+	mu   sync.Mutex
+	left float64 // streams that may yet be taken back
+	at   time.Time
+}
+
+type h2ConnKey struct{}
+
+// churned notes a stream taken back; false: one too many.
+func (c *h2Conn) churned(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.at.IsZero() {
+		c.left = min(churnBurst, c.left+now.Sub(c.at).Seconds()*churnRate)
+	}
+	c.at = now
+	c.left--
+	return c.left >= 0
+}
+
+// h2Calm ends connections whose client does nothing but begin and take back.
+func h2Calm(next http.Handler, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, ok := r.Context().Value(h2ConnKey{}).(*h2Conn)
+		if !ok {
+			next.ServeHTTP(w, r)
+			return
+		}
+		began := time.Now()
+		defer func() {
+			if now := time.Now(); r.Context().Err() != nil && now.Sub(began) < churnTime && !c.churned(now) {
+				log.Debug("HTTP/2 connection ended: too many streams taken back", "peer", r.RemoteAddr)
+				_ = c.Close()
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // start serves what is handed over.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -68,7 +69,7 @@ func (l *listeners) add(c listener) error {
 	}
 	if c.tls != nil {
 		c.tls = c.tls.Clone()
-		c.tls.NextProtos = []string{"h2", "http/1.1"}
+		c.tls.NextProtos = []string{"h2", "http/1.1", "http/1.0"}
 	}
 	opened := 0
 	for _, host := range c.hosts {
@@ -84,7 +85,7 @@ func (l *listeners) add(c listener) error {
 			return fmt.Errorf("open %s port %s: %w", c.name, addr, err)
 		}
 		opened++
-		h2 := newHandover(l.track(c.serve), l.log, orDefault(c.head, maxHead))
+		h2 := newHandover(l.track(c.serve, c.engine != nil), l.log, orDefault(c.head, maxHead))
 		l.open = append(l.open, port{Listener: ln, name: c.name, tls: c.tls, http2: h2, server: &http1.Server{
 			Handler: l.tracked(engine),
 			HTTP2:   h2.take,
@@ -132,15 +133,19 @@ func (l *listeners) tracked(next func(*http1.Exchange)) func(*http1.Exchange) {
 	}
 }
 
-// track is tracked for HTTP/2, where the header sends GOAWAY.
-func (l *listeners) track(next http.Handler) http.Handler {
+// track is tracked for HTTP/2, where the header sends GOAWAY. A call of gRPC may
+// be a conversation in which the client is silent for long: through a gateway
+// the timeout of the endpoint bounds that, not the pace of bodies.
+func (l *listeners) track(next http.Handler, gateway bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.busy.Add(1)
 		defer l.busy.Add(-1)
 		if l.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
-		next.ServeHTTP(l.pace.paced(w, r), r)
+		kind, isGRPC := strings.CutPrefix(r.Header.Get("Content-Type"), "application/grpc")
+		silent := gateway && isGRPC && !strings.HasPrefix(kind, "-") // grpc-web has no conversations
+		next.ServeHTTP(l.pace.paced(w, r, silent), r)
 	})
 }
 

@@ -69,8 +69,9 @@ func (b namedBody) Read(p []byte) (int, error) {
 // paced bounds, over HTTP/2, where streams wait for the peer's window and not
 // for the connection, how slowly the body of a request may come and how slowly
 // the answer may be read. Our engine does that for HTTP/1.1.
-func (p pace) paced(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	if r.Body != nil && r.Body != http.NoBody {
+// With silent the body may pause for as long as its reader waits.
+func (p pace) paced(w http.ResponseWriter, r *http.Request, silent bool) http.ResponseWriter {
+	if r.Body != nil && r.Body != http.NoBody && !silent {
 		b := &pacedBody{ReadCloser: r.Body, rc: http.NewResponseController(w), in: p.open()}
 		// Armed at once: a handler may answer without reading, and the server
 		// then drains the body itself before it sends that answer.

@@ -48,6 +48,7 @@ func build(l *loader, v Values) *Config {
 	}
 	c.Bus = Bus{URL: v.String("cardea.bus.url", ""), Listen: v.String("cardea.bus.listen", "")}
 	c.Analytic = AnalyticsStore{
+		Enabled:     v.Bool("cardea.analytics.enable", true),
 		Path:        v.String("cardea.analytics.path", filepath.Join(l.src.Home, "analytics")),
 		KeepCalls:   v.Duration("cardea.analytics.keep_calls", 0),
 		KeepMinutes: v.Duration("cardea.analytics.keep_minutes", 0),
@@ -76,6 +77,11 @@ func build(l *loader, v Values) *Config {
 		l.fail(l.at(key), "%s: want 32 bytes as 64 hexadecimal digits", key)
 	}
 	c.Certificate = l.certificate(v)
+	if dir := v.String("cardea.certificate.hosts", ""); dir != "" && !filepath.IsAbs(dir) {
+		c.Certificate.Hosts = filepath.Join(l.src.Home, dir)
+	} else {
+		c.Certificate.Hosts = dir
+	}
 	c.Truststore = l.truststore(v)
 	c.TrustedProxies = l.prefixes(v, "cardea.trusted_proxies", []string{"127.0.0.0/8", "::1"})
 	c.Environments = l.environments(v)

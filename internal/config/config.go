@@ -174,6 +174,7 @@ type Bus struct {
 
 // AnalyticsStore bounds what the analytics role keeps; 0 is its own default.
 type AnalyticsStore struct {
+	Enabled     bool // gateways report what was called
 	Path        string
 	KeepCalls   time.Duration
 	KeepMinutes time.Duration
@@ -195,6 +196,7 @@ type Log struct{ Format, Level string }
 type Certificate struct {
 	File, KeyFile string
 	Keystore      Keystore
+	Hosts         string // directory of certificates for virtual hosts; empty: in home
 }
 
 // Keystore is a file of type PKCS12, JKS or PEM.

@@ -28,7 +28,7 @@ type Source struct {
 var defaultFiles = []string{"cardea.toml", "deployment.toml", "repository/conf/deployment.toml"}
 
 // cliVariables belong to the client commands and are no settings.
-var cliVariables = []string{"CARDEA_USER", "CARDEA_PASSWORD", "CARDEA_SERVER", "CARDEA_TOKEN", "CARDEA_HOME", "CARDEA_CONFIG", "CARDEA_BINARY", "CARDEA_LONG", "CARDEA_REAL_INPUT", "CARDEA_TEST_POSTGRES", "CARDEA_TEST_REQUIRE_POSTGRES"}
+var cliVariables = []string{"CARDEA_USER", "CARDEA_PASSWORD", "CARDEA_SERVER", "CARDEA_TOKEN", "CARDEA_HOME", "CARDEA_CONFIG", "CARDEA_BINARY", "CARDEA_LONG", "CARDEA_REAL_INPUT", "CARDEA_TEST_POSTGRES", "CARDEA_TEST_REQUIRE_POSTGRES", "CARDEA_TEST_REQUIRE_FOREIGN", "CARDEA_TEST_REQUIRE_NODE"}
 
 // loader gathers values and mistakes.
 type loader struct {

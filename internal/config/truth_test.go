@@ -41,6 +41,7 @@ func samples() map[string]sample {
 		"cardea.log.format":                       {"", "[cardea]\nlog.format = \"json\"\n"},
 		"cardea.certificate.key_file":             {"[cardea]\ncertificate.file = \"own.pem\"\n", "certificate.key_file = \"own.key\"\n"},
 		"cardea.certificate.file":                 {"", "[cardea]\ncertificate.file = \"own.pem\"\n"},
+		"cardea.certificate.hosts":                {"", "[cardea]\ncertificate.hosts = \"own\"\n"},
 		"cardea.trusted_proxies":                  {"", "[cardea]\ntrusted_proxies = [\"10.0.0.0/8\"]\n"},
 		"cardea.fetch.allow":                      {"", "[cardea]\nfetch.allow = [\"10.0.0.0/8\"]\n"},
 		"server.server_role":                      {"", "[server]\nserver_role = \"gateway-worker\"\n"},

@@ -41,7 +41,12 @@ func newHTTP2Upstream(o *Options, dialer *net.Dialer, secure func(nearby bool) *
 			IdleConnTimeout:        50 * time.Second,
 			MaxResponseHeaderBytes: 256 << 10,
 			Protocols:              new(http.Protocols),
-			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+			// A client that reads slowly makes the gateway hold one stream's buffer,
+			// and no more.
+			HTTP2: &http.HTTP2Config{
+				SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second,
+				MaxReceiveBufferPerStream: 512 << 10, MaxReceiveBufferPerConnection: 64 << 20,
+			},
 		}
 		t.Protocols.SetHTTP1(http1)
 		t.Protocols.SetHTTP2(true)
@@ -73,9 +78,15 @@ func dialTLS(d *net.Dialer, secure func(nearby bool) *tls.Config, http1 bool, ti
 			_ = raw.Close()
 			return nil, err
 		}
+		if !http1 && c.ConnectionState().NegotiatedProtocol != "h2" {
+			_ = raw.Close() // it would be sent HTTP/1.1
+			return nil, errNotHTTP2
+		}
 		return c, nil
 	}
 }
+
+var errNotHTTP2 = errors.New("the backend does not speak HTTP/2")
 
 func (u *http2Upstream) close() {
 	u.asked.CloseIdleConnections()
@@ -129,16 +140,22 @@ func (u *http2Upstream) send(ctx context.Context, r *proxy.Request, res *proxy.R
 	if r.TLS {
 		req.URL.Scheme = "https"
 	}
-	if err := setTarget(req.URL, r.Target); err != nil {
+	// Texts are copied: the connection's header compression keeps them after the
+	// call, whose room they are in.
+	if err := setTarget(req.URL, strings.Clone(r.Target)); err != nil {
 		e.end()
 		return true, fmt.Errorf("%w: %w", proxy.ErrProtocol, err)
 	}
 	for _, f := range r.Header {
 		k := http.CanonicalHeaderKey(f.Name)
-		req.Header[k] = append(req.Header[k], f.Value)
+		req.Header[k] = append(req.Header[k], strings.Clone(f.Value))
 	}
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = nil // none was sent, none is invented
+	}
+	if r.Proto == proxy.HTTP2 {
+		// gRPC: the field concerns one connection each, and trailers pass here.
+		req.Header["Te"] = []string{"trailers"}
 	}
 	req.Body = http.NoBody
 	if r.Body != nil {
@@ -150,13 +167,7 @@ func (u *http2Upstream) send(ctx context.Context, r *proxy.Request, res *proxy.R
 			}
 			e.body.trailer, e.body.to = r.Trailer.Fields, req.Trailer
 		}
-		req.Body, req.ContentLength = e.body, r.BodyLen
-		req.GetBody = func() (io.ReadCloser, error) {
-			if e.body.touched.Load() {
-				return nil, errors.New("body was already sent in part")
-			}
-			return e.body, nil
-		}
+		req.Body, req.ContentLength, req.GetBody = e.body.attempt(), r.BodyLen, e.body.again
 	}
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { e.connected.Store(true) }}
 	got, err := rt.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
@@ -181,9 +192,7 @@ func (u *http2Upstream) send(ctx context.Context, r *proxy.Request, res *proxy.R
 	}
 	e.timer.Reset(e.timeout)
 	res.Body = &receivedBody{r: got.Body, e: e}
-	if got.ContentLength < 0 {
-		res.Trailer = trailerOf(&got.Trailer)
-	}
+	res.Trailer = trailerOf(&got.Trailer) // over HTTP/2 also after a body of known length
 	return true, nil
 }
 
@@ -212,7 +221,7 @@ type sending struct {
 	body      *sentBody // nil: none
 	expired   atomic.Bool
 	connected atomic.Bool
-	broken    atomic.Bool // the client's body failed
+	broken    atomic.Pointer[error] // why the client's body failed
 }
 
 func (e *sending) expire() {
@@ -238,14 +247,13 @@ func (e *sending) explain(ctx context.Context, err error) error {
 		kind = proxy.ErrConnect
 	case e.expired.Load():
 		kind = proxy.ErrTimeout
-	case e.broken.Load():
-		kind = proxy.ErrBody
+	case e.broken.Load() != nil:
+		kind, err = proxy.ErrBody, *e.broken.Load()
 	case ctx.Err() != nil:
 		kind = proxy.ErrClient
 	case !e.connected.Load():
 		kind = proxy.ErrConnect
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "server closed idle connection"):
+	case closedByBackend(err):
 		kind = proxy.ErrClosed
 	default:
 		kind = proxy.ErrProtocol
@@ -253,63 +261,38 @@ func (e *sending) explain(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-// sentBody is a request body on its way; every piece restarts the timeout.
-type sentBody struct {
-	r       io.Reader
-	e       *sending
-	touched atomic.Bool
-	trailer func() exchange.Header
-	to      http.Header
-
-	mu    sync.Mutex // held while r is read
-	ended atomic.Bool
+// streamError is what net/http fills in for its own error of that shape.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
 }
 
-// Read reads the body.
-func (b *sentBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended.Load() {
-		return 0, http.ErrBodyReadAfterClose
+// Error names the stream and the code of RFC 9113 §7.
+func (e streamError) Error() string {
+	return fmt.Sprintf("stream %d ended with code %d", e.StreamID, e.Code)
+}
+
+// closedByBackend reports whether the backend ended the connection or the
+// stream, other than by complaining about us or by breaking the protocol.
+func closedByBackend(err error) bool {
+	var s streamError
+	if errors.As(err, &s) {
+		return s.Cause != nil && s.Cause.Error() == "received from peer"
 	}
-	b.touched.Store(true)
-	n, err := b.r.Read(p)
-	if !b.e.expired.Load() && !b.ended.Load() {
-		b.e.timer.Reset(b.e.timeout)
-	}
-	if err != nil && err != io.EOF {
-		b.e.broken.Store(true)
-	}
-	if err == io.EOF && b.trailer != nil {
-		for _, f := range b.trailer() {
-			// What was not announced cannot be sent.
-			if k := http.CanonicalHeaderKey(f.Name); hasKey(b.to, k) {
-				b.to[k] = append(b.to[k], strings.Clone(f.Value))
-			}
+	for _, is := range []error{errBodyBegun, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, is) {
+			return true
 		}
-		b.trailer = nil
 	}
-	return n, err
-}
-
-// stop ends reading: the body belongs to the caller's connection again.
-func (b *sentBody) stop() {
-	b.ended.Store(true)
-	if i, ok := b.r.(interface{ Interrupt() }); ok {
-		i.Interrupt()
+	text := err.Error() // net/http has no names for these
+	for _, is := range []string{"server closed idle connection", "GOAWAY", "client connection lost", "client connection force closed", "client conn not usable"} {
+		if strings.Contains(text, is) {
+			return true
+		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.e.timer.Stop()
+	return false
 }
-
-func hasKey(h http.Header, k string) bool {
-	_, ok := h[k]
-	return ok
-}
-
-// Close does nothing: the client's connection owns the body.
-func (b *sentBody) Close() error { return nil }
 
 // receivedBody is an answer on its way; every piece restarts the timeout.
 type receivedBody struct {

@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cardea-apim/cardea/internal/gateway/exchange"
 	"github.com/cardea-apim/cardea/internal/http1"
@@ -17,6 +19,10 @@ import (
 func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) }
 
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 && malformed(r) {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
 	c := g.acquire()
 	fill(&c.Exchange, r)
 	defer g.inFlight.Add(-1)
@@ -40,6 +46,29 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// malformed reports what net/http lets through of a request over HTTP/2 and our
+// own engine does not over HTTP/1.1: no or a contradictory host, a target that
+// is not a path, and a length that cannot be (RFC 9113 §8.1.1, §8.3.1).
+func malformed(r *http.Request) bool {
+	switch {
+	case r.Host == "" || strings.ContainsFunc(r.Host, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"#/<>?@\^{|}`+"`", c) }):
+		return true
+	case r.Method != http.MethodConnect && r.RequestURI != "*" && !strings.HasPrefix(r.RequestURI, "/"):
+		return true
+	}
+	for _, host := range r.Header["Host"] {
+		if !exchange.Fold(host, r.Host) {
+			return true
+		}
+	}
+	lengths := r.Header["Content-Length"]
+	if len(lengths) == 0 {
+		return false
+	}
+	n, err := strconv.ParseUint(lengths[0], 10, 63)
+	return len(lengths) > 1 || err != nil || int64(n) != r.ContentLength
+}
+
 // fill makes an exchange out of a request of net/http.
 func fill(x *exchange.Exchange, r *http.Request) {
 	x.Ctx, x.Method, x.Host = r.Context(), r.Method, r.Host
@@ -60,7 +89,7 @@ func fill(x *exchange.Exchange, r *http.Request) {
 	x.HTTP2 = r.ProtoMajor == 2
 	x.BodyLen = r.ContentLength
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		x.Body = interruptible{r.Body}
+		x.Body = &interruptible{ReadCloser: r.Body}
 	}
 	if len(r.Trailer) > 0 && x.Body != nil {
 		x.Trailer = trailerOf(&r.Trailer)
@@ -74,10 +103,31 @@ func fill(x *exchange.Exchange, r *http.Request) {
 }
 
 // interruptible is a body whose blocked read can be ended.
-type interruptible struct{ io.ReadCloser }
+type interruptible struct {
+	io.ReadCloser
+	gone atomic.Bool // the client took its stream back, or left
+}
+
+// Read reads the body.
+func (b *interruptible) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		if s := (streamError{}); errors.As(err, &s) || err.Error() == "client disconnected" {
+			b.gone.Store(true)
+		}
+	}
+	return n, err
+}
+
+// left reports whether the client of a failed body left: that is another thing
+// than a body that ends too early.
+func (c *call) left() bool {
+	b, ok := c.in.r.(*interruptible)
+	return ok && b.gone.Load()
+}
 
 // Interrupt ends a read that waits, and every later one.
-func (b interruptible) Interrupt() { _ = b.Close() }
+func (b *interruptible) Interrupt() { _ = b.Close() }
 
 // trailer is a trailer of net/http, which fills it when the body ends.
 type trailer struct{ h *http.Header }
@@ -105,10 +155,12 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 
 // write sends a reply. An error means that the client has only a part of it.
 func write(w http.ResponseWriter, r *http.Request, reply *exchange.Reply) (int64, error) {
+	// Texts are copied: header compression keeps them as long as the connection
+	// lasts, and they may be in the room of the call or of the backend's answer.
 	h := w.Header()
 	for _, f := range reply.Header {
-		k := http.CanonicalHeaderKey(f.Name)
-		h[k] = append(h[k], f.Value)
+		k := http.CanonicalHeaderKey(strings.Clone(f.Name))
+		h[k] = append(h[k], strings.Clone(f.Value))
 	}
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // do not guess
@@ -120,9 +172,10 @@ func write(w http.ResponseWriter, r *http.Request, reply *exchange.Reply) (int64
 	if reply.Len >= 0 && (reply.Len > 0 || !bodiless) {
 		h.Set("Content-Length", strconv.FormatInt(reply.Len, 10))
 	}
-	if reply.Trailer.From != nil && reply.Len < 0 {
+	follows := reply.Trailer.From != nil && (reply.Len < 0 || r.ProtoMajor == 2)
+	if follows {
 		for _, name := range reply.Trailer.Names {
-			h.Add("Trailer", name)
+			h.Add("Trailer", strings.Clone(name))
 		}
 	}
 	w.WriteHeader(reply.Status)
@@ -143,8 +196,8 @@ func write(w http.ResponseWriter, r *http.Request, reply *exchange.Reply) (int64
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	flush := reply.Stream || reply.Len < 0
-	if reply.Stream || flush && r.ContentLength != 0 {
-		_ = flushNow(w) // the client may wait for the head before it goes on sending
+	if flush {
+		_ = flushNow(w) // the client may wait for the head before anything of the body comes
 	}
 	var total int64
 	for {
@@ -162,10 +215,10 @@ func write(w http.ResponseWriter, r *http.Request, reply *exchange.Reply) (int64
 			}
 		}
 		if err == io.EOF {
-			if reply.Trailer.From != nil && reply.Len < 0 {
+			if follows {
 				for _, f := range reply.Trailer.Fields() {
 					k := http.TrailerPrefix + http.CanonicalHeaderKey(f.Name)
-					h[k] = append(h[k], f.Value)
+					h[k] = append(h[k], strings.Clone(f.Value))
 				}
 			}
 			return total, nil

@@ -18,8 +18,15 @@ import (
 	"github.com/cardea-apim/cardea/internal/usage"
 )
 
-// call is an exchange and what the gateway finds out about it.
+// call is an exchange and what the gateway finds out about it, with room that
+// needs no clearing between calls.
 type call struct {
+	state
+	room   [12]throttle.Check
+	record report.Record
+}
+
+type state struct {
 	exchange.Exchange
 	g       *Gateway
 	t       *tables
@@ -33,7 +40,6 @@ type call struct {
 	caller  auth.Caller
 	group   *proxy.Group
 	checks  []throttle.Check
-	room    [12]throttle.Check
 	send    proxy.Call
 	req     proxy.Request
 	res     proxy.Response
@@ -46,7 +52,6 @@ type call struct {
 	refusal *exchange.Refusal
 	id      string // of the decision
 	gone    bool   // the client left
-	record  report.Record
 }
 
 var calls = sync.Pool{New: func() any { return new(call) }}
@@ -63,7 +68,7 @@ func (g *Gateway) acquire() *call {
 func (c *call) release() {
 	sent, in, out, scratch := c.req.Header[:0], c.Header[:0], c.Reply.Header[:0], c.Scratch
 	scratch.Reset()
-	*c = call{}
+	c.state = state{}
 	c.req.Header, c.Header, c.Reply.Header, c.Scratch = sent, in, out, scratch
 	calls.Put(c)
 }
@@ -283,7 +288,10 @@ func (c *call) done(bytes int64) {
 	c.g.metrics.count(c)
 	if c.g.o.Reporter != nil {
 		r := &c.record
-		r.Source = noSource
+		*r = report.Record{
+			Source: noSource, User: c.caller.User, KeyType: c.caller.KeyType, Status: c.Reply.Status, Time: c.now, ID: c.id,
+			BytesIn: received, BytesOut: bytes, Path: c.RawPath, Client: c.Client, UserAgent: c.Header.Get("User-Agent"),
+		}
 		if c.api != nil {
 			r.Source = c.api.source
 			if c.op != nil {
@@ -293,7 +301,6 @@ func (c *call) done(bytes int64) {
 		if c.caller.Application != nil {
 			r.Application = c.caller.Application.ID
 		}
-		r.User, r.KeyType, r.Status, r.Time, r.ID = c.caller.User, c.caller.KeyType, c.Reply.Status, c.now, c.id
 		if r.ID == "" {
 			r.ID = c.Header.Get("activityid")
 		}
@@ -301,8 +308,6 @@ func (c *call) done(bytes int64) {
 			r.Status = statusGone
 		}
 		r.Gateway, r.Backend = c.times(end)
-		r.BytesIn, r.BytesOut = received, bytes
-		r.Path, r.Client, r.UserAgent = c.RawPath, c.Client, c.Header.Get("User-Agent")
 		if c.refusal != nil {
 			r.Code = c.refusal.Fault.Code
 			r.Decision = c.decision()

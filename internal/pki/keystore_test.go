@@ -179,7 +179,7 @@ func TestReplacedCertificateIsShown(t *testing.T) {
 			}
 			done := make(chan struct{})
 			defer close(done)
-			go s.Watch(done, 5*time.Millisecond)
+			go s.Watch(done, nil, 5*time.Millisecond)
 			if err := writeFile(filepath.Join(at, files[0]), []byte("nonsense"), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -136,7 +136,7 @@ func TestServerCertificateIsReplacedInUse(t *testing.T) {
 	before := shown()
 	done := make(chan struct{})
 	defer close(done)
-	go src.Watch(done, 5*time.Millisecond)
+	go src.Watch(done, nil, 5*time.Millisecond)
 	if err := ca.writeServer(src.certFile, src.keyFile, src.hosts); err != nil {
 		t.Fatal(err)
 	}

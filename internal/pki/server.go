@@ -34,11 +34,17 @@ type Source struct {
 	current   atomic.Pointer[tls.Certificate]
 	certStamp stamp
 	keyStamp  stamp
+	byName    byName // further certificates, for names of their own
 }
 
-type stamp struct {
-	size int64
-	at   time.Time
+// stamp tells versions of a file apart.
+type stamp struct{ os.FileInfo }
+
+func (s stamp) same(as stamp) bool {
+	if s.FileInfo == nil || as.FileInfo == nil {
+		return s.FileInfo == nil && as.FileInfo == nil
+	}
+	return s.Size() == as.Size() && s.ModTime().Equal(as.ModTime()) && os.SameFile(s.FileInfo, as.FileInfo)
 }
 
 // ServerCertificate gives the server certificate in dir (server.pem,
@@ -74,54 +80,68 @@ func (s *Source) pair() (tls.Certificate, error) { return tls.LoadX509KeyPair(s.
 // Reload reads the files again, and makes a certificate where that is ours to
 // do. On an error the one in use stays.
 func (s *Source) Reload() error {
+	// Before the files are read: what changes meanwhile is read again.
+	s.certStamp, s.keyStamp = stampOf(s.certFile), stampOf(s.keyFile)
 	cert, err := s.load()
 	if s.ca != nil && (errors.Is(err, fs.ErrNotExist) || (err == nil && !s.ca.fits(cert.Leaf, s.hosts))) {
 		if err = s.ca.writeServer(s.certFile, s.keyFile, s.hosts); err == nil {
+			s.certStamp, s.keyStamp = stampOf(s.certFile), stampOf(s.keyFile)
 			cert, err = s.load()
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("load server certificate: %w", err)
 	}
-	s.certStamp, s.keyStamp = stampOf(s.certFile), stampOf(s.keyFile)
 	s.current.Store(&cert)
 	return nil
 }
 
-// Watch keeps the certificate up to date until done is closed, looking at the
-// files every interval.
-func (s *Source) Watch(done <-chan struct{}, interval time.Duration) {
+// Watch keeps the certificates up to date until done is closed, looking at the
+// files every interval and whenever now says so. What cannot be read is said
+// once, and what was there before stays in use.
+func (s *Source) Watch(done <-chan struct{}, now <-chan os.Signal, interval time.Duration) {
 	t := time.NewTicker(interval)
 	defer t.Stop()
+	var remade time.Time
 	for {
+		asked := false
 		select {
 		case <-done:
 			return
+		case <-now:
+			asked = true
 		case <-t.C:
 		}
-		leaf := s.current.Load().Leaf
-		changed := stampOf(s.certFile) != s.certStamp || stampOf(s.keyFile) != s.keyStamp
-		ending := s.ca != nil && time.Until(leaf.NotAfter) < renewBefore
-		if !changed && !ending {
+		s.byName.scan(s.log)
+		changed := !stampOf(s.certFile).same(s.certStamp) || !stampOf(s.keyFile).same(s.keyStamp)
+		ending := s.ca != nil && time.Until(s.Leaf().NotAfter) < renewBefore && time.Since(remade) > time.Minute
+		if !changed && !ending && !asked {
 			continue
 		}
+		remade = time.Now()
 		if err := s.Reload(); err != nil {
-			s.log.Error("server certificate not reloaded", "file", s.certFile, "err", err)
+			s.log.Warn("server certificate not reloaded; the one in use stays", "file", s.certFile, "err", err)
 			continue
 		}
-		s.log.Info("server certificate reloaded", "file", s.certFile, "until", s.current.Load().Leaf.NotAfter)
+		s.log.Info("server certificate reloaded", "file", s.certFile, "until", s.Leaf().NotAfter)
 	}
 }
 
 // Leaf is the certificate in use.
 func (s *Source) Leaf() *x509.Certificate { return s.current.Load().Leaf }
 
-// TLS is a configuration for public listeners: TLS 1.2 and 1.3, the current
-// certificate at each handshake.
+// TLS is a configuration for public listeners: TLS 1.2 and 1.3, with ephemeral
+// keys and authenticated encryption only, and at each handshake the certificate
+// there is now for the name that the client asks for.
 func (s *Source) TLS() *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil },
+		MinVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{ // of TLS 1.2; those of 1.3 are all good
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+		GetCertificate: s.certificate,
 	}
 }
 
@@ -130,7 +150,7 @@ func stampOf(file string) stamp {
 	if err != nil {
 		return stamp{}
 	}
-	return stamp{st.Size(), st.ModTime()}
+	return stamp{st}
 }
 
 // fits reports whether the leaf is of this CA, good for a while and for all hosts.
@@ -141,10 +161,24 @@ func (c *CA) fits(leaf *x509.Certificate, hosts []string) bool {
 	return !slices.ContainsFunc(hosts, func(h string) bool { return leaf.VerifyHostname(h) != nil })
 }
 
+// writeServer makes a certificate for hosts and puts it into files.
 func (c *CA) writeServer(certFile, keyFile string, hosts []string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	certPEM, keyPEM, err := c.issueServer(hosts)
 	if err != nil {
 		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(certFile), 0o700); err != nil {
+		return err
+	}
+	return errors.Join(writeFile(keyFile, keyPEM, 0o600), writeFile(certFile, certPEM, 0o644))
+}
+
+// issueServer makes a certificate for hosts. The CA follows the leaf, so that a
+// client that pins the CA finds it.
+func (c *CA) issueServer(hosts []string) (certPEM, keyPEM []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
 	}
 	tmpl := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: hosts[0], Organization: []string{"Cardea"}},
@@ -157,17 +191,11 @@ func (c *CA) writeServer(certFile, keyFile string, hosts []string) error {
 			tmpl.DNSNames = append(tmpl.DNSNames, h)
 		}
 	}
-	certPEM, err := c.sign(key.Public(), tmpl, serverLife)
-	if err != nil {
-		return err
+	if certPEM, err = c.sign(key.Public(), tmpl, serverLife); err != nil {
+		return nil, nil, err
 	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return err
+	if keyPEM, err = encodeKey(key); err != nil {
+		return nil, nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(certFile), 0o700); err != nil {
-		return err
-	}
-	// The CA follows the leaf, so that a client that pins the CA finds it.
-	return errors.Join(writeFile(keyFile, keyPEM, 0o600), writeFile(certFile, append(certPEM, c.PEM...), 0o644))
+	return append(certPEM, c.PEM...), keyPEM, nil
 }

@@ -216,6 +216,7 @@ type Tenant struct {
 
 // Environment (KindEnvironment): Type hybrid, production or sandbox.
 type Environment struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
+	Name   string   `json:"name"`
+	Type   string   `json:"type"`
+	VHosts []string `json:"vhosts,omitempty"` // host names
 }

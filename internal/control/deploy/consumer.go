@@ -186,7 +186,11 @@ func (t *translator) environment(ctx context.Context, c apim.Change) ([]snapshot
 }
 
 func environmentItem(e *apim.Environment) (snapshot.Item, error) {
-	return snapshot.Make(snapshot.Key{Kind: snapshot.KindEnvironment, ID: e.Name}, snapshot.Environment{Name: e.Name, Type: e.Type})
+	v := snapshot.Environment{Name: e.Name, Type: e.Type}
+	for _, h := range e.VHosts {
+		v.VHosts = append(v.VHosts, h.Host)
+	}
+	return snapshot.Make(snapshot.Key{Kind: snapshot.KindEnvironment, ID: e.Name}, v)
 }
 
 func (t *translator) tenant(ctx context.Context, domain apim.TenantID) (snapshot.Item, error) {

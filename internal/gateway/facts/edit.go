@@ -31,6 +31,7 @@ type Editor struct {
 	managers     map[string]*KeyManager
 	tenants      map[string]bool
 	environments map[string]string
+	vhosts       map[string][]string
 
 	// Issuers tells that key managers came, went or changed.
 	Issuers bool
@@ -49,8 +50,8 @@ func (f *Facts) Change(full bool) *Editor {
 		appPolicies: Begin(base.AppPolicies), subPolicies: Begin(base.SubPolicies), apiPolicies: Begin(base.APIPolicies),
 		revokedIDs: Begin(base.RevokedIDs), revoked: Begin(base.RevokedBefore),
 		managers: orEmpty(maps.Clone(base.KeyManagers)), tenants: orEmpty(maps.Clone(base.Tenants)),
-		environments: orEmpty(maps.Clone(base.Environments)),
-		Issuers:      full,
+		environments: orEmpty(maps.Clone(base.Environments)), vhosts: orEmpty(maps.Clone(base.VHosts)),
+		Issuers: full,
 	}
 }
 
@@ -67,7 +68,7 @@ func (e *Editor) Done() *Facts {
 		Applications: e.apps.Done(), Keys: e.keys.Done(), Subscriptions: e.subs.Done(), APIKeys: e.apiKeys.Done(),
 		AppPolicies: e.appPolicies.Done(), SubPolicies: e.subPolicies.Done(), APIPolicies: e.apiPolicies.Done(),
 		RevokedIDs: e.revokedIDs.Done(), RevokedBefore: e.revoked.Done(),
-		KeyManagers: e.managers, Tenants: e.tenants, Environments: e.environments,
+		KeyManagers: e.managers, Tenants: e.tenants, Environments: e.environments, VHosts: e.vhosts,
 	}
 }
 
@@ -119,6 +120,7 @@ func (e *Editor) Apply(it *snapshot.Item) error {
 	case snapshot.KindEnvironment:
 		if it.Deleted {
 			delete(e.environments, it.ID)
+			delete(e.vhosts, it.ID)
 			return nil
 		}
 		var v snapshot.Environment
@@ -126,6 +128,11 @@ func (e *Editor) Apply(it *snapshot.Item) error {
 			return err
 		}
 		e.environments[it.ID] = v.Type
+		hosts := make([]string, len(v.VHosts))
+		for i, h := range v.VHosts {
+			hosts[i] = strings.ToLower(h)
+		}
+		e.vhosts[it.ID] = hosts
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ type Facts struct {
 	RevokedBefore Table[string, snapshot.Revocation] // by entity
 	Tenants       map[string]bool                    // domain to active
 	Environments  map[string]string                  // name to type
+	VHosts        map[string][]string                // of an environment, in lower case
 }
 
 // KeyManager is an issuer of tokens. It is the Tag of its token.Issuer, which

@@ -63,10 +63,11 @@ func (e *Endpoint) proto(x *exchange.Exchange) Proto {
 	return HTTP1
 }
 
+// grpc reports whether a body is gRPC's own; grpc-web is made for HTTP/1.1 too.
 func grpc(contentType string) bool {
 	const prefix = "application/grpc"
 	return len(contentType) >= len(prefix) && exchange.Fold(contentType[:len(prefix)], prefix) &&
-		(len(contentType) == len(prefix) || strings.IndexByte("+;- ", contentType[len(prefix)]) >= 0)
+		(len(contentType) == len(prefix) || strings.IndexByte("+; ", contentType[len(prefix)]) >= 0)
 }
 
 // never is the timeout of endpoints that are to have none.

@@ -70,3 +70,14 @@ func TestSuspensionGrowsToItsBoundAndEndsWithSuccess(t *testing.T) {
 		t.Error("the length was not forgotten")
 	}
 }
+
+func TestWhatIsGRPC(t *testing.T) {
+	for kind, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC;x=y": true, "application/grpc-web": false,
+		"application/grpc-web+proto": false, "application/grpcx": false, "application/json": false, "": false,
+	} {
+		if grpc(kind) != want {
+			t.Errorf("%q: %v", kind, !want)
+		}
+	}
+}

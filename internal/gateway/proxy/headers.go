@@ -37,6 +37,17 @@ func in(list []string, name string) bool {
 	return false
 }
 
+// namesFields reports whether a Connection field of h names other fields, which
+// then concern the connection only.
+func namesFields(h exchange.Header) bool {
+	for i := range h {
+		if exchange.Fold(h[i].Name, "Connection") && !exchange.Fold(h[i].Value, "keep-alive") && !exchange.Fold(h[i].Value, "close") {
+			return true
+		}
+	}
+	return false
+}
+
 // named reports whether a Connection field of h names the field.
 func named(h exchange.Header, name string) (yes bool) {
 	for i := range h {
@@ -68,7 +79,7 @@ func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 	}
 	r.Target = e.target(&x.Scratch, c.Rest, c.Query)
 	r.Header = r.Header[:0]
-	connection := x.Header.Has("Connection")
+	connection := namesFields(x.Header)
 	forwardedFor := ""
 	for _, f := range x.Header {
 		switch {
@@ -154,7 +165,7 @@ func (r *Response) Reply(x *exchange.Exchange, rules *Rules) {
 		}
 	}
 	out.Header = kept
-	connection := r.Header.Has("Connection")
+	connection := namesFields(r.Header)
 	for _, f := range r.Header {
 		switch {
 		case in(hop[:], f.Name) && !exchange.Fold(f.Name, "Proxy-Authenticate"):
