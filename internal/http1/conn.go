@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 type conn struct {
 	srv    *Server
 	nc     net.Conn
+	out    io.Writer // nc, or a quicker way to write to it
 	peer   netip.AddrPort
 	secure *tls.ConnectionState
 	src    source
@@ -42,7 +44,9 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn, peer netip.AddrPort) *conn {
 	c := &conn{srv: s, nc: nc, peer: peer, probe: newProbe(nc)}
-	c.src = source{conn: nc, sweep: s.sweep, allow: newAllowance(s.limits.Grace, s.limits.Rate)}
+	rw := quick(nc)
+	c.out = rw
+	c.src = source{conn: nc, in: rw, sweep: s.sweep, allow: newAllowance(s.limits.Grace, s.limits.Rate)}
 	c.write = newAllowance(s.limits.Grace, s.limits.Rate)
 	c.x.c = c
 	c.gather = small
@@ -265,14 +269,14 @@ func (c *conn) sendSome() error {
 		p := c.vec[0][:min(len(c.vec[0]), record)]
 		c.wdl.arm(c.srv.sweep.after(time.Duration(a.credit + int64(len(p))*int64(time.Second)/a.rate)))
 		var n int
-		n, err = c.nc.Write(p)
+		n, err = c.out.Write(p)
 		sent = int64(n)
 		if c.vec[0] = c.vec[0][n:]; len(c.vec[0]) == 0 {
 			c.vec = c.vec[1:]
 		}
 	} else if c.wdl.arm(c.srv.sweep.after(time.Duration(a.credit))); len(c.vec) == 1 {
 		var n int
-		n, err = c.nc.Write(c.vec[0])
+		n, err = c.out.Write(c.vec[0])
 		sent = int64(n)
 		if c.vec[0] = c.vec[0][n:]; len(c.vec[0]) == 0 {
 			c.vec = c.vec[1:]

@@ -56,7 +56,8 @@ func FuzzChunk(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		want, _, _, verdict := modelChunks(in)
 		sw := &sweeper{}
-		s := source{conn: &wire{in: in, step: int(step)}, sweep: sw, buf: getBuffer(small), allow: newAllowance(1, 0)}
+		line := &wire{in: in, step: int(step)}
+		s := source{conn: line, in: line, sweep: sw, buf: getBuffer(small), allow: newAllowance(1, 0)}
 		b := Body{}
 		b.start(&s, &framing{length: -1, chunked: true}, false)
 		got, err := io.ReadAll(&b)

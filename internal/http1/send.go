@@ -43,14 +43,14 @@ func (u *upstream) write(r *Request) error {
 	out = append(out, crlf...)
 	u.out, u.vecs[0] = out, out
 	if length == 0 {
-		return u.send(1)
+		return u.sendWhole()
 	}
 	if t, ok := r.Body.(taker); ok && length > 0 {
 		if p, whole := t.Take(); whole && int64(len(p)) == length {
 			if len(out)+len(p) <= small {
 				u.out = append(out, p...)
 				u.vecs[0] = u.out
-				return u.send(1)
+				return u.sendWhole()
 			}
 			u.vecs[1] = p
 			return u.send(2)
@@ -67,6 +67,15 @@ func (u *upstream) write(r *Request) error {
 	return nil
 }
 
+// sendWhole sends a request in one piece, at once or when its answer is waited for.
+func (u *upstream) sendWhole() error {
+	if u.sock == nil || u.probe == nil {
+		return u.send(1)
+	}
+	u.ask, u.vecs[0] = u.out, nil
+	return nil
+}
+
 func validTarget(t string) bool {
 	for i := range len(t) {
 		if c := t[i]; c <= ' ' || c >= 0x7f || c == '#' {
@@ -80,7 +89,7 @@ func (u *upstream) send(n int) error {
 	u.wdl.arm(u.e.c.sweep.after(u.timeout))
 	var err error
 	if n == 1 {
-		_, err = u.nc.Write(u.vecs[0])
+		_, err = u.to.Write(u.vecs[0])
 	} else {
 		u.vec = u.vecs[:n]
 		_, err = u.vec.WriteTo(u.nc)

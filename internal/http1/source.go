@@ -20,6 +20,7 @@ var (
 // that is in use and stay where they are.
 type source struct {
 	conn    net.Conn
+	in      io.Reader // conn, or a quicker way to read it
 	sweep   *sweeper
 	buf     []byte
 	base    int
@@ -37,7 +38,12 @@ type source struct {
 // came at the last moment; the connection's deadline has passed then.
 func (s *source) read(p []byte, at int64) (int, error) {
 	s.dl.arm(at)
-	n, err := s.conn.Read(p)
+	n, err := s.in.Read(p)
+	return s.came(n, err)
+}
+
+// came ends a read that began by arming the deadline.
+func (s *source) came(n int, err error) (int, error) {
 	s.total.Add(int64(n))
 	if !s.dl.off() {
 		return n, ErrTimeout

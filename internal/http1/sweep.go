@@ -58,6 +58,20 @@ func (d *deadline) expire(now int64, forward bool, end func(time.Time) error) {
 	}
 }
 
+// look asks about a deadline that has passed, once, and reaches it if the answer
+// is yes.
+func (d *deadline) look(now int64, reached func() bool) {
+	at := d.at.Load()
+	if at <= 0 || now < at || !d.at.CompareAndSwap(at, firing) {
+		return
+	}
+	if reached() {
+		d.at.Store(fired)
+	} else {
+		d.at.Store(0)
+	}
+}
+
 type swept interface{ sweep(now int64) }
 
 // sweeper keeps a coarse clock and looks at every member on each tick. With no

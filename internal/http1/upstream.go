@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,8 @@ import (
 type upstream struct {
 	e      *Endpoint
 	nc     net.Conn
+	to     io.Writer // nc, or a quicker way to write to it
+	sock   *sock     // that way; nil: there is none
 	probe  *probe
 	src    source
 	res    Response
@@ -30,17 +33,23 @@ type upstream struct {
 	aborted atomic.Bool
 	wdl     deadline
 	out     []byte
+	ask     []byte   // a request to send when its answer is waited for
+	nudge   deadline // when to look for what came before the request
 	vec     net.Buffers
 	vecs    [3][]byte
 
 	pumping bool
 	pumped  chan error
 	failed  atomic.Bool // the request's body could not be read
+	late    bool        // the answer came though the request could not be sent
 }
 
 func newUpstream(e *Endpoint, nc net.Conn) *upstream {
 	u := &upstream{e: e, nc: nc, probe: newProbe(nc), born: e.c.sweep.clock.Load()}
-	u.src = source{conn: nc, sweep: e.c.sweep}
+	rw := quick(nc)
+	u.to = rw
+	u.sock, _ = rw.(*sock)
+	u.src = source{conn: nc, in: rw, sweep: e.c.sweep}
 	u.res.u = u
 	u.res.body.src = &u.src
 	e.c.sweep.add(u)
@@ -51,6 +60,9 @@ func newUpstream(e *Endpoint, nc net.Conn) *upstream {
 func (u *upstream) sweep(now int64) {
 	u.src.dl.expire(now, false, u.nc.SetDeadline)
 	u.wdl.expire(now, false, u.nc.SetDeadline)
+	u.nudge.look(now, func() bool {
+		return u.probe.pending() >= 0 && u.nc.SetReadDeadline(past) == nil
+	})
 }
 
 // abort ends whatever the connection waits for. Any goroutine may call it.
@@ -137,6 +149,7 @@ func (u *upstream) do(ctx context.Context, r *Request) (res *Response, again boo
 		u.timeout = forever
 	}
 	u.failed.Store(false)
+	u.ask, u.late = nil, false
 	if u.src.buf == nil {
 		u.src.buf = getBuffer(small)
 	}
@@ -163,6 +176,9 @@ func (u *upstream) do(ctx context.Context, r *Request) (res *Response, again boo
 	if u.reused && u.res.Status == 408 && u.res.framing.close && idempotent(r.Method) && !u.pumping && (r.Body == nil || r.Length == 0) {
 		// Said to an idle connection just before it was closed, not to us.
 		return nil, true, u.fail(io.EOF)
+	}
+	if u.late {
+		u.res.framing.close = true
 	}
 	u.res.Length = u.res.framing.length
 	if u.res.framing.chunked {
@@ -334,6 +350,32 @@ func offered(list, protocol string) bool {
 	return false
 }
 
+// receive reads once, and sends the request before if that is still to be done.
+func (u *upstream) receive(p []byte, until int64) (int, error) {
+	s := &u.src
+	out := u.ask
+	if out == nil {
+		return s.read(p, until)
+	}
+	u.ask = nil
+	s.dl.arm(until)
+	u.nudge.arm(u.e.c.sweep.after(nudgeAfter))
+	n, late, err := u.sock.ask(out, p)
+	u.late = late
+	if !u.nudge.off() {
+		_ = u.nc.SetReadDeadline(time.Time{})
+		if u.aborted.Load() {
+			u.abort() // its deadline may have been the one that was taken away
+		}
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			n, err = s.in.Read(p)
+		}
+	}
+	return s.came(n, err)
+}
+
+const nudgeAfter = 50 * time.Millisecond
+
 // readHead waits for the final answer's head.
 func (u *upstream) readHead(r *Request) error {
 	s, o := &u.src, &u.e.c.o
@@ -384,7 +426,7 @@ func (u *upstream) readHead(r *Request) error {
 		if u.pumping {
 			until = u.e.c.sweep.after(u.timeout)
 		}
-		n, err := s.read(s.buf[s.w:], until)
+		n, err := u.receive(s.buf[s.w:], until)
 		if err != nil {
 			if err == io.EOF && s.buffered() > 0 {
 				return io.ErrUnexpectedEOF
