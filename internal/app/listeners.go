@@ -85,6 +85,7 @@ func (l *listeners) add(c listener) error {
 			return fmt.Errorf("open %s port %s: %w", c.name, addr, err)
 		}
 		opened++
+		shorten(ln)
 		h2 := newHandover(l.track(c.serve, c.engine != nil), l.log, orDefault(c.head, maxHead))
 		l.open = append(l.open, port{Listener: ln, name: c.name, tls: c.tls, http2: h2, server: &http1.Server{
 			Handler: l.tracked(engine),

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,7 @@ type Server struct {
 	drainAt   atomic.Int64
 	closed    atomic.Bool
 	refusing  atomic.Int32
+	fresh     atomic.Int32 // accepted, and not yet begun
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
@@ -124,6 +126,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}()
 	delay := time.Duration(0)
 	for {
+		s.pause()
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
@@ -160,7 +163,24 @@ func (s *Server) ServeConn(nc net.Conn) {
 
 func (s *Server) start(nc net.Conn) {
 	if c := s.admit(nc); c != nil {
-		go c.serve()
+		s.fresh.Add(1)
+		go func() {
+			s.fresh.Add(-1)
+			c.serve()
+		}()
+	}
+}
+
+// freshMost is how many accepted connections may wait for their turn on a
+// processor. More are left to the kernel, whose queue is bounded and turns the
+// rest away: accepted without an end they would be served after their clients
+// have given up.
+const freshMost = 128
+
+// pause lets what was accepted begin.
+func (s *Server) pause() {
+	for s.fresh.Load() >= freshMost && !s.closed.Load() {
+		runtime.Gosched()
 	}
 }
 

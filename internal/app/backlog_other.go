@@ -1,0 +1,7 @@
+//go:build !linux
+
+package app
+
+import "net"
+
+func shorten(net.Listener) {}
