@@ -39,6 +39,13 @@ type KeyMapping struct {
 	Grants      []string
 	Callback    string
 	Properties  map[string]string
+
+	// Of a client at another key manager: its name and secret, and where and with which
+	// token it is managed there (RFC 7592), as far as they are known.
+	ClientName   string `json:",omitempty"`
+	Secret       Sealed `json:",omitempty"`
+	ManageURL    string `json:",omitempty"`
+	ManageAccess Sealed `json:",omitempty"`
 }
 
 // Subscription lets an application call an API under a business plan.

@@ -56,6 +56,7 @@ type Role struct {
 	ID          RoleID
 	Name        string
 	Permissions []string
+	External    string // its id where it is managed, as SCIM clients send it
 }
 
 // Secret is one client secret; several may be live at once.
@@ -98,7 +99,7 @@ type Client struct {
 type SigningKey struct {
 	Meta
 	ID        KeyID  // kid
-	Algorithm string // RS256, ES256
+	Algorithm string // RS256, PS256, ES256, EdDSA
 	Private   Sealed
 	Public    string    // PEM certificate
 	NotBefore time.Time // first use

@@ -11,6 +11,7 @@ import (
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/bus"
 	"github.com/cardea-apim/cardea/internal/config"
+	"github.com/cardea-apim/cardea/internal/connector"
 	"github.com/cardea-apim/cardea/internal/control/api/admin"
 	"github.com/cardea-apim/cardea/internal/control/api/devportal"
 	"github.com/cardea-apim/cardea/internal/control/api/publisher"
@@ -148,12 +149,14 @@ func (a *App) wireSync() error {
 
 func (a *App) wireUseCases() (err error) {
 	db, c := a.db, a.control
+	out := fetch.New(fetch.Options{Loopback: a.cfg.Loopback(), Allow: a.cfg.FetchAllow})
+	elsewhere := connector.New(out)
 	c.publish = publish.New(publish.Options{
 		InTx: db.InTx, APIs: db.APIs, Revisions: db.Revisions, Deployments: db.Deployments, Scopes: db.SharedScopes,
 		Subscriptions: db.Subscriptions, APIKeys: db.APIKeys, Applications: db.Applications, Policies: db.Policies,
 		Environments: db.Environments, KeyManagers: db.KeyManagers, Roles: db.Roles, TenantConfs: db.TenantConfs,
 		Blobs: db.Blobs, Seal: a.box, NoUnlimited: !a.cfg.UnlimitedTier, MaxDefinition: a.cfg.DefinitionLimit, Log: a.log,
-		Fetch: fetch.New(fetch.Options{Loopback: a.cfg.Loopback(), Allow: a.cfg.FetchAllow}),
+		Fetch: out,
 	})
 	a.background(func(ctx context.Context) error {
 		c.publish.Run(ctx)
@@ -163,7 +166,7 @@ func (a *App) wireUseCases() (err error) {
 		InTx: db.InTx, APIs: db.APIs, Deployments: db.Deployments, Environments: db.Environments, Policies: db.Policies,
 		KeyManagers: db.KeyManagers, TenantConfs: db.TenantConfs, Tenants: db.Tenants, Users: db.Users, Applications: db.Applications,
 		KeyMappings: db.KeyMappings, Subscriptions: db.Subscriptions, APIKeys: db.APIKeys, Blobs: db.Blobs,
-		Clients: clientsOf{a.people.keys}, Passwords: a.people.directory, Unlimited: a.cfg.UnlimitedTier,
+		Clients: clientsOf{a.people.keys}, Passwords: a.people.directory, Elsewhere: elsewhere, Box: a.box, Unlimited: a.cfg.UnlimitedTier,
 		NoDefaultApplication: a.cfg.Portals.NoDefaultApp, Log: a.log,
 	})
 	if err != nil {
@@ -173,7 +176,7 @@ func (a *App) wireUseCases() (err error) {
 	c.govern, err = govern.New(govern.Options{
 		InTx: db.InTx, Tenants: db.Tenants, Users: db.Users, APIs: db.APIs, Deployments: db.Deployments, Policies: db.Policies,
 		Environments: db.Environments, KeyManagers: db.KeyManagers, Applications: db.Applications, Subscriptions: db.Subscriptions,
-		KeyMappings: db.KeyMappings, Confs: a.people.directory, Remover: c.subscribe, Clients: a.people.keys, Seal: a.box,
+		KeyMappings: db.KeyMappings, Confs: a.people.directory, Remover: c.subscribe, Clients: a.people.keys, Seal: a.box, Discovery: elsewhere,
 		Gateways: db.Log.Gateways, Host: a.cfg.Hostname, GatewayHost: a.cfg.Hostname,
 		Ports: govern.Ports{
 			Management: publicPort(l), HTTP: orDefault(l.GatewayHTTP, 8280+a.cfg.Offset), HTTPS: orDefault(l.GatewayHTTPS, 8243+a.cfg.Offset),

@@ -58,7 +58,7 @@ func (a *App) wireGateway(ctx context.Context) error {
 	}
 	c := a.cfg
 	g, err := gateway.New(gateway.Options{
-		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reports, Box: a.box, Directory: a.personsOf(),
+		Log: a.log, Name: a.name, DecisionKey: a.box.Key(decisionPurpose), Limiter: a.counting.limiter, Reporter: reports, Box: a.box, Directory: a.personsOf(), Tokens: a.tokensOf(),
 		Environments: c.Labels,
 		CORS: &gateway.CORS{
 			Enabled: c.CORS.Enabled, Origins: c.CORS.Origins, Methods: c.CORS.Methods, Headers: c.CORS.Headers,

@@ -14,6 +14,7 @@ import (
 	"github.com/cardea-apim/cardea/internal/fault"
 	"github.com/cardea-apim/cardea/internal/identity"
 	"github.com/cardea-apim/cardea/internal/keymanager"
+	"github.com/cardea-apim/cardea/internal/rest/fetch"
 	"github.com/cardea-apim/cardea/internal/store"
 )
 
@@ -45,6 +46,11 @@ func openDirectory(db *store.DB, a *App) (*identity.Directory, error) {
 		o.Names, o.RoleNames, o.Passwords, o.EmailNames = rules.Name, rules.Role, rules.Password, rules.Email
 		o.TokenLife = max(a.cfg.OAuth.AppLife, a.cfg.OAuth.UserLife, a.cfg.OAuth.RefreshLife, minTokenLife)
 		o.OnTenant = func(ctx context.Context, t *apim.Tenant) error {
+			if a.people.keys != nil {
+				if err := a.people.keys.EnsureTenantKeys(ctx, t.Domain); err != nil {
+					return err
+				}
+			}
 			if a.control == nil {
 				return nil
 			}
@@ -66,13 +72,13 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 	}
 	o := a.cfg.OAuth
 	a.people.keys, err = keymanager.New(keymanager.Options{
-		Clients: a.db.Clients, SigningKeys: a.db.SigningKeys, Tokens: a.db.Tokens, Directory: a.people.directory,
+		Clients: a.db.Clients, SigningKeys: a.db.SigningKeys, Tokens: a.db.Tokens, Ephemera: a.db.Ephemera, Directory: a.people.directory,
 		Sealer: a.box, InTx: a.db.InTx, URL: a.cfg.BaseURL, Issuer: o.Issuer,
 		AppLife: o.AppLife, UserLife: o.UserLife, RefreshLife: o.RefreshLife, IDLife: o.IDLife,
 		RefusedGrants: o.RefusedGrant, FreeScopes: o.FreeScopes,
 		APIScopes: newScopeIndex(a.db).roles, SuperAdmin: a.cfg.Admin.Username, ClientAddr: a.clientAddr,
 		Algorithm: o.Algorithm, NamePattern: o.NamePattern, Log: a.log,
-		Await: a.await,
+		Await: a.await, Trusted: newTrusted(a.db, fetch.New(fetch.Options{Loopback: a.cfg.Loopback(), Allow: a.cfg.FetchAllow})).issuer,
 	})
 	if err != nil {
 		return err
@@ -85,12 +91,13 @@ func (a *App) wireIdentity(ctx context.Context) (err error) {
 		return nil
 	}
 	h := a.people.keys.Handler()
-	for _, path := range []string{"/oauth2/", "/client-registration/", "/.well-known/", "/t/"} {
+	for _, path := range []string{"/oauth2/", "/oidc/", "/commonauth", "/device", "/authenticationendpoint/", "/client-registration/", "/.well-known/", "/t/"} {
 		a.mux.Handle(path, h)
 	}
 	a.background(func(ctx context.Context) error { return a.pruneTokens(ctx) })
 	a.background(a.answerPasswords)
-	return nil
+	a.background(a.answerTokens)
+	return a.mountProvisioning()
 }
 
 // await holds an answer back until gateways know what was written. It can only

@@ -13,7 +13,7 @@ const module = "github.com/cardea-apim/cardea/internal/"
 // mayImport says so, and lower layers always.
 var (
 	nouns      = []string{"apim", "fault", "snapshot", "throttle", "usage"}
-	tools      = []string{"token", "bus", "store", "rest", "config", "seal", "pki", "http1", "definition", "client", "node"}
+	tools      = []string{"token", "bus", "store", "rest", "config", "seal", "pki", "http1", "definition", "client", "node", "connector"}
 	components = []string{"identity", "keymanager", "gateway", "traffic", "analytics", "control", "stream", "demo"}
 )
 

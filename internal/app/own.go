@@ -182,13 +182,21 @@ func (a *App) info(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // rotateKey makes a new signing key. Gateways know it at once; tokens carry it
-// once every verifier elsewhere has had the time to fetch it.
+// once every verifier elsewhere has had the time to fetch it. The query may
+// name a tenant and another algorithm.
 func (a *App) rotateKey(w http.ResponseWriter, r *http.Request) error {
-	id, err := a.people.keys.RotateKey(r.Context())
+	tenant := apim.SuperTenant
+	if name := r.URL.Query().Get("tenant"); name != "" {
+		tenant = apim.TenantID(name)
+	}
+	if _, err := a.db.Tenants.Get(r.Context(), apim.In(tenant), tenant); err != nil {
+		return err
+	}
+	id, err := a.people.keys.RotateTenantKey(r.Context(), tenant, r.URL.Query().Get("algorithm"))
 	if err != nil {
 		return err
 	}
-	a.log.InfoContext(r.Context(), "signing key made", "kid", id)
+	a.log.InfoContext(r.Context(), "signing key made", "kid", id, "tenant", tenant)
 	return rest.JSON(w, http.StatusCreated, map[string]any{"kid": id})
 }
 

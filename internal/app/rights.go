@@ -13,7 +13,7 @@ func busRights(node string, roles []string) (r bus.Rights) {
 		switch config.Role(role) {
 		case config.Gateway:
 			publish, subscribe := traffic.GatewaySubjects(node)
-			r.Publish = append(append(r.Publish, publish...), usage.SubjectBatch, subjectPassword)
+			r.Publish = append(append(r.Publish, publish...), usage.SubjectBatch, subjectPassword, subjectToken)
 			r.Subscribe = append(r.Subscribe, subscribe...)
 		case config.Traffic:
 			publish, subscribe := traffic.HubSubjects()
@@ -22,7 +22,7 @@ func busRights(node string, roles []string) (r bus.Rights) {
 		case config.Analytics:
 			r.Answer = append(r.Answer, usage.SubjectBatch, subjectAsk)
 		case config.Identity:
-			r.Answer = append(r.Answer, subjectPassword)
+			r.Answer = append(r.Answer, subjectPassword, subjectToken)
 		case config.Control:
 			r.Publish = append(r.Publish, subjectAsk)
 		}

@@ -65,10 +65,10 @@ func answers(t *testing.T, b *bus.Bus, subject string) {
 func TestRolesMayAskEachOther(t *testing.T) {
 	_, join := nodesOnBus(t)
 	gateway, counts, people, control := join("gw.1", "gateway"), join("counts", "analytics", "traffic"), join("people", "identity"), join("second", "control")
-	for subject, b := range map[string]*bus.Bus{usage.SubjectBatch: counts, subjectAsk: counts, subjectPassword: people} {
+	for subject, b := range map[string]*bus.Bus{usage.SubjectBatch: counts, subjectAsk: counts, subjectPassword: people, subjectToken: people} {
 		answers(t, b, subject)
 	}
-	for subject, b := range map[string]*bus.Bus{usage.SubjectBatch: gateway, subjectPassword: gateway, subjectAsk: control} {
+	for subject, b := range map[string]*bus.Bus{usage.SubjectBatch: gateway, subjectPassword: gateway, subjectToken: gateway, subjectAsk: control} {
 		if ans, err := b.Request(t.Context(), subject, []byte("1")); err != nil || string(ans) != "1" {
 			t.Errorf("%s: %q, %v", subject, ans, err)
 		}
@@ -90,7 +90,7 @@ func TestAGatewayIsNoOtherRole(t *testing.T) {
 			}
 		}
 	}
-	for _, subject := range []string{subjectAsk, subjectPassword, usage.SubjectBatch} {
+	for _, subject := range []string{subjectAsk, subjectPassword, subjectToken, usage.SubjectBatch} {
 		answers(t, gateway, subject)
 		if _, err := home.Request(t.Context(), subject, nil); !errors.Is(err, bus.ErrNobody) {
 			t.Errorf("a gateway answers %s: %v", subject, err)

@@ -47,6 +47,9 @@ func (l *loader) people(c *Config, v Values) {
 		{"client_credentials", "oauth.grant_type.client_credentials.enable"},
 		{"password", "oauth.grant_type.password.enable"},
 		{"refresh_token", "oauth.grant_type.refresh_token.enable"},
+		{"urn:ietf:params:oauth:grant-type:jwt-bearer", "oauth.grant_type.jwt_bearer.enable"},
+		{"urn:ietf:params:oauth:grant-type:device_code", "oauth.grant_type.device_code.enable"},
+		{"urn:ietf:params:oauth:grant-type:token-exchange", "oauth.grant_type.token_exchange.enable"},
 	} {
 		if !v.Bool(g.key, true) {
 			c.OAuth.RefusedGrant = append(c.OAuth.RefusedGrant, g.name)

@@ -20,6 +20,7 @@ func TestCompat(t *testing.T) {
 	w := newWorld(t)
 	t.Run("oauth", func(t *testing.T) { compatOAuth(t, w) })
 	t.Run("third-party clients", func(t *testing.T) { compatThirdParty(t, w) })
+	t.Run("browser sign-in", func(t *testing.T) { compatBrowser(t, w) })
 	t.Run("publisher", func(t *testing.T) { compatPublisher(t, w) })
 	t.Run("definitions", func(t *testing.T) { compatDefinitions(t, w) })
 	t.Run("revisions", func(t *testing.T) { compatRevisions(t, w) })

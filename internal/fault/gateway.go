@@ -40,6 +40,7 @@ var (
 	GwUpstreamBroken  = Error{Kind: Internal, Code: 101506, Msg: "Runtime Error"}
 	GwSuspended       = Error{Kind: Unavailable, Code: 303001, Msg: "Runtime Error"}
 	GwOverload        = Error{Kind: Unavailable, Code: 503, Msg: "Service Unavailable"}
-	GwTenantCase      = Error{Kind: Pinned, Code: 900900, Msg: "Runtime Error"} // a tenant domain in the wrong case
+	GwTenantCase      = Error{Kind: Pinned, Code: 900900, Msg: "Runtime Error"}                       // a tenant domain in the wrong case
+	GwExchangeOnly    = Error{Kind: Pinned, Code: 900900, Msg: "Unclassified Authentication Failure"} // the issuer's tokens are for exchange
 	GwIncomplete      = Error{Kind: Invalid, Code: 102511, Msg: "Runtime Error"}
 )

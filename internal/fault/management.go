@@ -57,6 +57,7 @@ var (
 	KMNotFound        = Error{Kind: Invalid, Code: 901403, Msg: "Key Manager not Registered"}
 	KMUnsupported     = Error{Kind: Invalid, Code: 901405, Msg: "Key Manager doesn't support generating OAuth applications"}
 	KMDisabled        = Error{Kind: Invalid, Code: 901406, Msg: "Key Manager is disabled"}
+	KMFailed          = Error{Kind: Unavailable, HTTP: 502, Code: 901407, Msg: "The Key Manager did not do what was asked"}
 	KeyMappingExists  = Error{Kind: Conflict, Code: 901409, Msg: "Key Mappings already exists"}
 	NoTiers           = Error{Kind: Invalid, Code: 903224, Msg: "Failed to publish service to API store. No Tiers selected"}
 	NoRevisions       = Error{Kind: Invalid, Code: 903225, Msg: "Revisions are not supported for third party APIs"}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -19,7 +20,7 @@ func newFetcher(o *Options) *fetcher {
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.UpstreamRoots},
 		TLSHandshakeTimeout:    o.ConnectTimeout,
-		MaxIdleConnsPerHost:    1,
+		MaxIdleConnsPerHost:    16, // introspections
 		IdleConnTimeout:        10 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}}
@@ -33,6 +34,24 @@ func (f *fetcher) fetch(ctx context.Context, from string, limit int64) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("fetch document: %w", err)
 	}
+	return f.read(req, limit)
+}
+
+// post sends a form and reads a JSON answer.
+func (f *fetcher) post(ctx context.Context, to, authorization, form string, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(form))
+	if err != nil {
+		return nil, fmt.Errorf("fetch document: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	return f.read(req, limit)
+}
+
+func (f *fetcher) read(req *http.Request, limit int64) ([]byte, error) {
 	res, err := f.rt.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("fetch document: %w", err)

@@ -56,6 +56,9 @@ func New(o Options) (*Gateway, error) {
 	if o.Directory != nil {
 		g.auth.Basic = auth.NewBasic(o.Directory)
 	}
+	if o.Tokens != nil {
+		g.auth.Opaque = auth.NewOpaque(o.Tokens)
+	}
 	var err error
 	if g.cors, err = compileCORS(*o.CORS); err != nil {
 		return nil, fmt.Errorf("make gateway: %w", err)
@@ -70,6 +73,7 @@ func New(o Options) (*Gateway, error) {
 		go up.tidy(ctx, g.tables.Load)
 		g.close = func() { stop(); fetcher.close(); up.close() }
 	}
+	g.auth.Elsewhere = newElsewhere(g, fetcher)
 	g.startKeys(fetcher.fetch)
 	return g, nil
 }

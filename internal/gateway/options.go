@@ -67,6 +67,7 @@ type Options struct {
 	Box         Opener       // nil: APIs with sealed endpoint secrets do not compile
 
 	Directory auth.Directory // nil: nobody is let in by a password
+	Tokens    auth.Tokens    // nil: nobody is let in by an opaque token
 
 	Environments []string // labels this gateway serves; empty: whatever it is given
 	CORS         *CORS    // nil: DefaultCORS

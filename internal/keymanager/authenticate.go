@@ -121,7 +121,7 @@ type InternalKey struct {
 
 // InternalKey makes an Internal-Key (reference: gateway §3, publisher §12).
 func (k *KeyManager) InternalKey(ctx context.Context, in InternalKey) (string, error) {
-	signer, err := k.keys.signer(ctx)
+	signer, err := k.keys.signer(ctx, in.Tenant)
 	if err != nil {
 		return "", err
 	}

@@ -22,11 +22,16 @@ type clientAuth struct {
 	id     string
 	secret string
 	given  bool // a secret was sent, possibly empty
+	// assertion is a JWT the client signed, in the place of a secret.
+	assertion string
 }
 
-// clientOf reads the client of the request: Basic, or client_id with
+// clientOf reads the client of the request: a signed assertion, Basic, or client_id with
 // client_secret in the parameters, or client_id alone for public clients.
 func clientOf(q *request, p params) (clientAuth, error) {
+	if a, ok, err := assertionOf(q, p); ok {
+		return a, err
+	}
 	id, hasID := p["client_id"]
 	secret, hasSecret := p["client_secret"]
 	user, password, present, ok := basic(q.r)
@@ -69,7 +74,23 @@ func (k *KeyManager) authenticateClient(ctx context.Context, a clientAuth, addr 
 	case err != nil:
 		return nil, false, fmt.Errorf("authenticate client: %w", err)
 	}
+	if a.assertion != "" {
+		ok, err := k.proves(ctx, c, a.assertion)
+		if err != nil {
+			return nil, false, fmt.Errorf("authenticate client: %w", err)
+		}
+		if !ok {
+			k.o.Directory.Failed(account, addr)
+			return nil, false, invalidClient(textBadClient)
+		}
+	}
 	switch {
+	case a.assertion != "":
+		k.o.Directory.Succeeded(account, addr)
+	case c.Attributes[attrAuthMethod] == methodPrivateKey:
+		// A secret, leaked or old, must not stand in for the key.
+		k.o.Directory.Failed(account, addr)
+		return nil, false, invalidClient(textBadClient)
 	case a.given && (matches(c, a.secret, k.o.Now()) || matchesEncoded(c, a.secret, k.o.Now())):
 		k.o.Directory.Succeeded(account, addr)
 	case !a.given && c.Public:

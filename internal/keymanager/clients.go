@@ -107,6 +107,11 @@ func (k *KeyManager) DeleteClient(ctx context.Context, s apim.Scope, id apim.Cli
 		if err := k.o.Clients.Delete(ctx, s, id); err != nil {
 			return fmt.Errorf("delete client: %w", err)
 		}
+		for _, kind := range []string{apim.EphemeralCode, apim.EphemeralConsent} {
+			if _, err := k.o.Ephemera.DeleteOf(ctx, kind, c.Tenant, "", string(c.ID)); err != nil {
+				return fmt.Errorf("delete client: %w", err)
+			}
+		}
 		return k.endTokens(ctx, c)
 	})
 }
@@ -123,6 +128,9 @@ func (k *KeyManager) endTokens(ctx context.Context, c *apim.Client) error {
 	}
 	if err := k.o.Tokens.DropRefreshOf(ctx, apim.In(c.Tenant), "", c.ID); err != nil {
 		return fmt.Errorf("drop refresh tokens of client: %w", err)
+	}
+	if _, err := k.o.Ephemera.DeleteOf(ctx, apim.EphemeralAccess, c.Tenant, "", string(c.ID)); err != nil {
+		return fmt.Errorf("drop access tokens of client: %w", err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 // state is what is known of a presented token of ours.
 type state struct {
 	claims *token.Claims      // of an access token
+	opaque bool               // it is no JWT
 	row    *apim.RefreshToken // of a refresh token
 }
 
@@ -28,7 +29,7 @@ func (k *KeyManager) look(ctx context.Context, raw string) (*state, error) {
 		return nil, err
 	}
 	if c != nil {
-		return &state{claims: c}, nil
+		return &state{claims: c, opaque: !token.LooksLikeJWT(raw)}, nil
 	}
 	row, err := k.o.Tokens.Refresh(ctx, apim.Digest(token.Digest(raw)))
 	if errors.Is(err, &fault.Missing) {
@@ -50,18 +51,11 @@ func (k *KeyManager) look(ctx context.Context, raw string) (*state, error) {
 // checkAccess verifies an access token of ours; nil when it is not good.
 func (k *KeyManager) checkAccess(ctx context.Context, raw string) (*token.Claims, error) {
 	if !token.LooksLikeJWT(raw) {
-		return nil, nil
+		return k.opaque(ctx, raw)
 	}
-	if err := k.keys.load(ctx, false); err != nil {
+	v, err := k.keys.verify(ctx, raw, k.o.Now())
+	if errors.Is(err, errKeys) {
 		return nil, err
-	}
-	v, err := k.verifier.Verify(raw, k.o.Now())
-	if errors.Is(err, token.ErrUnknownKey) {
-		// Another process may have made the key a moment ago.
-		if err := k.keys.reloadSoon(ctx); err != nil {
-			return nil, err
-		}
-		v, err = k.verifier.Verify(raw, k.o.Now())
 	}
 	if err != nil || v.Type != token.TypeAccess || v.TokenType != "" {
 		return nil, nil
@@ -150,7 +144,14 @@ func (k *KeyManager) Revoke(ctx context.Context, s apim.Scope, id apim.ClientID,
 	}
 	switch {
 	case st.claims != nil && st.claims.ClientID == string(id):
-		return k.revokeID(ctx, k.tenantOf(ctx, s, id), st.claims.ID, st.claims.Expires)
+		return k.o.InTx(ctx, func(ctx context.Context) error {
+			if st.opaque {
+				if err := k.o.Ephemera.Delete(ctx, apim.EphemeralAccess, apim.Digest(token.Digest(raw))); err != nil {
+					return err
+				}
+			}
+			return k.revokeID(ctx, k.tenantOf(ctx, s, id), st.claims.ID, st.claims.Expires)
+		})
 	case st.row != nil && st.row.Client == id:
 		return k.endFamily(ctx, st.row.Family, st.row.Tenant)
 	}
@@ -209,8 +210,7 @@ func (k *KeyManager) introspectEndpoint(q *request) error {
 	if err != nil {
 		return err
 	}
-	write(q.w, http.StatusOK, d)
-	return nil
+	return k.answerDescribed(q, d)
 }
 
 // describe renders a good token whose client and user are still good too.
@@ -222,7 +222,7 @@ func (k *KeyManager) describe(ctx context.Context, st *state) (*described, error
 	var user apim.UserID
 	if st.claims != nil {
 		client = apim.ClientID(st.claims.ClientID)
-		if st.claims.Aut == token.AutUser {
+		if st.claims.Aut == token.AutUser && !federated(st.claims) {
 			user = apim.UserID(st.claims.EntityID)
 		}
 	} else {
@@ -249,6 +249,9 @@ func (k *KeyManager) describe(ctx context.Context, st *state) (*described, error
 		}
 		name = u.Name + "@" + string(u.Tenant)
 	}
+	if st.claims != nil && federated(st.claims) {
+		name = st.claims.Subject
+	}
 	d := &described{Active: true, Username: name, ClientID: string(client)}
 	if t := st.row; t != nil {
 		d.TokenType, d.Scope = "Refresh", strings.Join(t.Scopes, " ")
@@ -259,7 +262,11 @@ func (k *KeyManager) describe(ctx context.Context, st *state) (*described, error
 	t := st.claims
 	d.TokenType, d.Scope, d.Aut = "JWT", t.Scope, t.Aut
 	d.IssuedAt, d.NotBefore, d.Expires = t.IssuedAt.Unix(), t.NotBefore.Unix(), t.Expires.Unix()
-	d.ID, d.Subject, d.Issuer = t.ID, t.Subject, t.Issuer
+	if st.opaque {
+		d.TokenType = "Bearer"
+	} else {
+		d.ID, d.Subject, d.Issuer = t.ID, t.Subject, t.Issuer
+	}
 	d.Audience = t.Audience
 	if len(t.Audience) == 1 {
 		d.Audience = t.Audience[0]

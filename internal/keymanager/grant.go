@@ -69,7 +69,7 @@ func (k *KeyManager) tokenEndpoint(q *request) error {
 	if err != nil {
 		return err
 	}
-	if public && grant == "client_credentials" {
+	if public && (grant == "client_credentials" || grant == grantExchange) {
 		return invalidClient(textBadClient)
 	}
 	if !slices.Contains(c.Grants, grant) {
@@ -82,8 +82,8 @@ func (k *KeyManager) tokenEndpoint(q *request) error {
 	if c.SaaS {
 		g.tenant = q.tenant
 	}
-	var out *issued
-	if slices.Contains(k.o.RefusedGrants, grant) {
+	var out any
+	if slices.Contains(k.o.RefusedGrants, grant) || k.o.Trusted == nil && (grant == grantBearer || grant == grantExchange) {
 		grant = "switched off: " + grant // no case below
 	}
 	switch grant {
@@ -93,6 +93,14 @@ func (k *KeyManager) tokenEndpoint(q *request) error {
 		out, err = k.password(ctx, g)
 	case "refresh_token":
 		out, err = k.renew(ctx, g)
+	case grantBearer:
+		out, err = k.bearerGrant(ctx, g)
+	case grantDevice:
+		out, err = k.deviceGrant(ctx, g)
+	case grantExchange:
+		out, err = k.exchangeGrant(ctx, g)
+	case "authorization_code":
+		out, err = k.redeem(ctx, g)
 	default:
 		return &oauthError{
 			status: http.StatusBadRequest, code: "unsupported_grant_type",

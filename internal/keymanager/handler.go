@@ -21,7 +21,31 @@ type endpoint struct {
 	serve   func(*request) error
 }
 
-// Handler serves /oauth2/**, /client-registration/** and /.well-known/**, all
+// browserRoutes adds what browsers are sent to.
+func (k *KeyManager) browserRoutes(routes map[string]endpoint) {
+	get, post := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
+	both := []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	for path, e := range map[string]endpoint{
+		"/oauth2/authorize":                       {both, k.authorizeEndpoint},
+		"/oauth2/par":                             {post, k.parEndpoint},
+		"/oidc/logout":                            {both, k.logoutEndpoint},
+		"/commonauth":                             {post, k.commonAuthEndpoint},
+		pagesPath + "login.do":                    {get, k.pageEndpoint(k.loginPage)},
+		pagesPath + "oauth2_consent.do":           {get, k.pageEndpoint(k.consentPage)},
+		pagesPath + "oauth2_error.do":             {get, k.pageEndpoint(k.errorPage)},
+		"/oauth2/device_authorize":                {post, k.deviceEndpoint},
+		"/oauth2/device":                          {both, k.deviceForm},
+		"/device":                                 {both, k.deviceForm},
+		pagesPath + devicePage:                    {both, k.deviceForm},
+		pagesPath + styleName:                     {get, k.styleEndpoint},
+		"/.well-known/oauth-authorization-server": {get, k.discoveryEndpoint},
+		"/.well-known/oauth-authorization-server/oauth2/token": {get, k.discoveryEndpoint},
+	} {
+		routes[path] = e
+	}
+}
+
+// Handler serves /oauth2/**, /oidc/**, /commonauth, /authenticationendpoint/**, /client-registration/** and /.well-known/**, all
 // of them also under /t/{tenant}.
 func (k *KeyManager) Handler() http.Handler {
 	get, post := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
@@ -37,6 +61,7 @@ func (k *KeyManager) Handler() http.Handler {
 		"/oauth2/oidcdiscovery/.well-known/openid-configuration": {get, k.discoveryEndpoint},
 		"/client-registration/v0.17/register":                    {post, k.registerEndpoint},
 	}
+	k.browserRoutes(routes)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := &request{w: w, r: r, tenant: apim.SuperTenant}
 		path := r.URL.Path

@@ -2,8 +2,6 @@ package keymanager
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -23,6 +21,9 @@ type subject struct {
 	userID apim.UserID   // of client_credentials: the owner
 	tenant apim.TenantID // of the user
 	app    bool          // client_credentials: the application itself
+
+	foreign string                     // name at another issuer, of those only it knows
+	extra   map[string]json.RawMessage // further claims of the access token
 }
 
 // never is the end of tokens without one: the last moment that other systems
@@ -32,7 +33,7 @@ var never = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 // access makes an access token. Validity 0 is the client's own or the default,
 // negative is for ever.
 func (k *KeyManager) access(ctx context.Context, s subject, scopes []string, validity time.Duration) (raw string, c *token.Claims, err error) {
-	signer, err := k.keys.signer(ctx)
+	signer, err := k.keys.signer(ctx, s.client.Tenant)
 	if err != nil {
 		return "", nil, err
 	}
@@ -53,6 +54,11 @@ func (k *KeyManager) access(ctx context.Context, s subject, scopes []string, val
 	c.Scope = strings.Join(scopes, " ")
 	c.Audience = append([]string{string(s.client.ID)}, s.client.Audiences...)
 	c.Expires = after(c.IssuedAt, validity)
+	c.Extra = s.extra
+	if s.client.TokenType == typeOpaque {
+		raw, err = k.storeAccess(ctx, s.client, c)
+		return raw, c, err
+	}
 	if raw, err = signer.Sign(c); err == nil && len(raw) > k.o.TokenMaxSize {
 		// Nobody would accept it.
 		err = &oauthError{status: http.StatusBadRequest, code: "invalid_scope", text: "The requested scopes do not fit into a token."}
@@ -87,6 +93,9 @@ func (k *KeyManager) claims(s subject) (*token.Claims, error) {
 // subjectName is the user's id, with the tenant for clients registered by the
 // tools' registration as JWT clients (reference: keymanager §4, sub).
 func (k *KeyManager) subjectName(s subject) string {
+	if s.foreign != "" {
+		return s.foreign
+	}
 	if s.client.Origin == originDCR && s.client.TokenType == "JWT" {
 		return string(s.userID) + "@" + string(s.tenant)
 	}
@@ -103,7 +112,7 @@ func after(t time.Time, d time.Duration) time.Time {
 // refresh makes a refresh token and the row that stands for it. The token is a
 // JWT as the original's are, but only the row decides.
 func (k *KeyManager) refresh(ctx context.Context, s subject, name string, scopes []string, family string, access *token.Claims) (string, *apim.RefreshToken, error) {
-	signer, err := k.keys.signer(ctx)
+	signer, err := k.keys.signer(ctx, s.client.Tenant)
 	if err != nil {
 		return "", nil, err
 	}
@@ -146,7 +155,7 @@ func (k *KeyManager) refresh(ctx context.Context, s subject, name string, scopes
 
 // idToken makes an OpenID Connect id token that goes with an access token.
 func (k *KeyManager) idToken(ctx context.Context, s subject, u *apim.User, scopes []string, access, method string) (string, error) {
-	signer, err := k.keys.signer(ctx)
+	signer, err := k.keys.signer(ctx, s.client.Tenant)
 	if err != nil {
 		return "", err
 	}
@@ -158,14 +167,13 @@ func (k *KeyManager) idToken(ctx context.Context, s subject, u *apim.User, scope
 	if s.client.IDExpiry > 0 {
 		life = s.client.IDExpiry
 	}
-	half := sha256.Sum256([]byte(access))
 	c.Type = token.TypeID
 	c.Aut, c.EntityID, c.ClientID = "", "", ""
 	c.Audience = []string{string(s.client.ID)}
 	c.Expires = after(c.IssuedAt, life)
 	c.Extra = map[string]json.RawMessage{
 		"amr":     json.RawMessage(`[` + string(quote(method)) + `]`),
-		"at_hash": quote(base64.RawURLEncoding.EncodeToString(half[:16])),
+		"at_hash": quote(token.HalfHash(signer.Algorithm(), access)),
 	}
 	for name, value := range userClaims(u, scopes) {
 		c.Extra[name] = quote(value)

@@ -42,6 +42,19 @@ type tokens interface {
 	Revoked(ctx context.Context, jti string, entities []string, issuedAt time.Time) (bool, error)
 }
 
+// ephemera stores codes, sessions, consents, opaque tokens and whatever else
+// has an end; *store.Ephemera does.
+type ephemera interface {
+	Put(ctx context.Context, e *apim.Ephemeral) error
+	Add(ctx context.Context, e *apim.Ephemeral) (added bool, err error)
+	Get(ctx context.Context, kind string, hash apim.Digest) (*apim.Ephemeral, error)
+	Use(ctx context.Context, kind string, hash apim.Digest, now time.Time) (e *apim.Ephemeral, won bool, err error)
+	Change(ctx context.Context, kind string, hash apim.Digest, fn func(*apim.Ephemeral) error) error
+	Delete(ctx context.Context, kind string, hash apim.Digest) error
+	DeleteOf(ctx context.Context, kind string, tenant apim.TenantID, subject, client string) (n int, err error)
+	List(ctx context.Context, kind string, tenant apim.TenantID, subject string, limit int) ([]*apim.Ephemeral, error)
+}
+
 // directory knows the people; *identity.Directory does.
 type directory interface {
 	Authenticate(ctx context.Context, login string, def apim.TenantID, password, addr string) (*apim.User, error)
@@ -64,12 +77,13 @@ type Sealer interface {
 	Open(sealed string) ([]byte, error)
 }
 
-// Options of a KeyManager. The tables, Tokens, InTx, Directory, Sealer and URL
-// are required.
+// Options of a KeyManager. The tables, Tokens, Ephemera, InTx, Directory, Sealer
+// and URL are required.
 type Options struct {
 	Clients     table[apim.Client, apim.ClientID]
 	SigningKeys table[apim.SigningKey, apim.KeyID]
 	Tokens      tokens
+	Ephemera    ephemera
 	Directory   directory
 	Sealer      Sealer
 	// InTx runs fn in one transaction that travels in its context.
@@ -80,7 +94,7 @@ type Options struct {
 	URL string
 	// Issuer is the value of iss; default URL + "/oauth2/token".
 	Issuer string
-	// Algorithm of new signing keys: RS256 (default) or ES256.
+	// Algorithm of new signing keys: RS256 (default) or another of token.Algorithms.
 	Algorithm string
 	// KeyLead is how long a new key is published before its first use;
 	// default 10 min.
@@ -89,6 +103,11 @@ type Options struct {
 	// APIScopes gives the roles a scope that an API or a shared scope defines
 	// is bound to; known is false when no API of the tenant has it. nil: none.
 	APIScopes func(ctx context.Context, t apim.TenantID, scope string) (roles []string, known bool, err error)
+
+	// Trusted finds an issuer whose tokens a tenant takes in exchange for ours,
+	// with keys that know the key id if its key set does; nil for one that is
+	// not trusted. Without it there is no JWT bearer grant and no token exchange.
+	Trusted func(ctx context.Context, t apim.TenantID, issuer, kid string) (*Trusted, error)
 
 	AppLife     time.Duration // application access tokens; default 1 h
 	UserLife    time.Duration // user access tokens; default 1 h
@@ -126,19 +145,18 @@ const (
 
 // KeyManager is the resident key manager.
 type KeyManager struct {
-	o        Options
-	host     string // for the realm of challenges
-	keys     *keyring
-	verifier *token.Verifier
-	clients  *clientCache
-	names    interface{ MatchString(string) bool }
-	free     []*regexp.Regexp // scopes that need no role
+	o       Options
+	host    string // for the realm of challenges
+	keys    *keyring
+	clients *clientCache
+	names   interface{ MatchString(string) bool }
+	free    []*regexp.Regexp // scopes that need no role
 }
 
 // New makes a KeyManager. EnsureKeys must have run before it can issue.
 func New(o Options) (*KeyManager, error) {
-	if o.Clients == nil || o.SigningKeys == nil || o.Tokens == nil || o.Directory == nil || o.Sealer == nil || o.InTx == nil {
-		return nil, errors.New("make key manager: a table, Tokens, Directory, Sealer or InTx is missing")
+	if o.Clients == nil || o.SigningKeys == nil || o.Tokens == nil || o.Ephemera == nil || o.Directory == nil || o.Sealer == nil || o.InTx == nil {
+		return nil, errors.New("make key manager: a table, Tokens, Ephemera, Directory, Sealer or InTx is missing")
 	}
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" {
@@ -151,9 +169,10 @@ func New(o Options) (*KeyManager, error) {
 	switch o.Algorithm {
 	case "":
 		o.Algorithm = "RS256"
-	case "RS256", "ES256":
 	default:
-		return nil, fmt.Errorf("make key manager: algorithm %q is neither RS256 nor ES256", o.Algorithm)
+		if !slices.Contains(token.Algorithms(), o.Algorithm) {
+			return nil, fmt.Errorf("make key manager: algorithm %q: want one of %v", o.Algorithm, token.Algorithms())
+		}
 	}
 	for d, def := range map[*time.Duration]time.Duration{
 		&o.AppLife: defaultLife, &o.UserLife: defaultLife, &o.IDLife: defaultLife,
@@ -183,11 +202,10 @@ func New(o Options) (*KeyManager, error) {
 		return nil, fmt.Errorf("make key manager: %w", err)
 	}
 	k := &KeyManager{
-		o:        o,
-		host:     u.Hostname(),
-		verifier: token.NewVerifier(token.Options{MaxLength: o.TokenMaxSize, CacheSize: 4096}),
-		clients:  newClientCache(),
-		names:    names,
+		o:       o,
+		host:    u.Hostname(),
+		clients: newClientCache(),
+		names:   names,
 	}
 	if o.FreeScopes == nil {
 		o.FreeScopes = []string{"openid", "device_.*"}
@@ -207,11 +225,17 @@ func New(o Options) (*KeyManager, error) {
 func (k *KeyManager) Issuer() string { return k.o.Issuer }
 
 // Grants lists the grant types it can serve.
-func Grants() []string { return []string{"client_credentials", "password", "refresh_token"} }
+func Grants() []string {
+	return []string{"client_credentials", "password", "refresh_token", "authorization_code", "implicit", grantDevice}
+}
 
 // Offered lists the grant types that it serves here.
 func (k *KeyManager) Offered() []string {
-	return slices.DeleteFunc(Grants(), func(g string) bool { return slices.Contains(k.o.RefusedGrants, g) })
+	list := Grants()
+	if k.o.Trusted != nil {
+		list = append(list, grantBearer, grantExchange)
+	}
+	return slices.DeleteFunc(list, func(g string) bool { return slices.Contains(k.o.RefusedGrants, g) })
 }
 
 func peer(r *http.Request) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -13,10 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/cardea-apim/cardea/internal/apim"
+	"github.com/cardea-apim/cardea/internal/fault"
 	"github.com/cardea-apim/cardea/internal/token"
 )
 
@@ -31,15 +35,23 @@ const (
 	keepRetired = 30 * 24 * time.Hour
 )
 
-// keyring holds the signing keys, decrypted. Every tenant's tokens are signed
-// with the keys of carbon.super.
+// keyring holds the signing keys of tenants, decrypted. A tenant that has none
+// signs with those of carbon.super until its first one is in use.
 type keyring struct {
 	k  *KeyManager
 	mu sync.Mutex
 
-	loaded time.Time
-	keys   []ringKey
-	set    *token.KeySet
+	rings map[apim.TenantID]*ring
+	owner map[string]apim.TenantID // of a key id
+}
+
+// ring is what is known of one tenant's keys.
+type ring struct {
+	loaded   time.Time
+	keys     []ringKey
+	set      *token.KeySet
+	verifier *token.Verifier
+	making   bool // somebody makes the tenant's first key
 }
 
 type ringKey struct {
@@ -47,15 +59,18 @@ type ringKey struct {
 	signer *token.Signer
 }
 
-func newKeyring(k *KeyManager) *keyring { return &keyring{k: k} }
+func newKeyring(k *KeyManager) *keyring {
+	return &keyring{k: k, rings: map[apim.TenantID]*ring{}, owner: map[string]apim.TenantID{}}
+}
 
-// EnsureKeys creates the first signing key, or one of the configured algorithm
-// when the current one is of another; the latter is used after KeyLead.
+// EnsureKeys creates the first signing key of carbon.super, or one of the
+// configured algorithm when the current one is of another; the latter is used
+// after KeyLead.
 func (k *KeyManager) EnsureKeys(ctx context.Context) error {
-	if err := k.keys.load(ctx, true); err != nil {
+	if err := k.keys.load(ctx, apim.SuperTenant, true); err != nil {
 		return err
 	}
-	cur := k.keys.newest()
+	cur := k.keys.newest(apim.SuperTenant)
 	if cur != nil && cur.row.Algorithm == k.o.Algorithm {
 		return nil
 	}
@@ -63,22 +78,60 @@ func (k *KeyManager) EnsureKeys(ctx context.Context) error {
 	if cur != nil {
 		start = start.Add(k.o.KeyLead)
 	}
-	_, err := k.addKey(ctx, start)
+	_, err := k.addKey(ctx, apim.SuperTenant, k.o.Algorithm, start)
 	return err
 }
 
-// RotateKey creates a signing key that is published at once and used from
-// KeyLead on; the older keys retire then, and verify for 30 more days.
-func (k *KeyManager) RotateKey(ctx context.Context) (apim.KeyID, error) {
-	return k.addKey(ctx, k.o.Now().Add(k.o.KeyLead))
+// EnsureTenantKeys gives a new tenant its signing key, in use at once. A tenant
+// that has one keeps it.
+func (k *KeyManager) EnsureTenantKeys(ctx context.Context, t apim.TenantID) error {
+	return k.firstKey(ctx, t, k.o.Now())
 }
 
-func (k *KeyManager) addKey(ctx context.Context, start time.Time) (apim.KeyID, error) {
-	row, err := k.newKey(start)
+// firstKey makes the first key of a tenant unless it has one.
+func (k *KeyManager) firstKey(ctx context.Context, t apim.TenantID, start time.Time) error {
+	page, err := k.o.SigningKeys.List(ctx, apim.In(t), apim.Query{Limit: 1})
+	if err != nil {
+		return fmt.Errorf("look for signing keys: %w", err)
+	}
+	if len(page.Items) > 0 {
+		return nil
+	}
+	_, err = k.addKey(ctx, t, k.o.Algorithm, start)
+	return err
+}
+
+// RotateKey creates a signing key of carbon.super that is published at once
+// and used from KeyLead on; the older keys retire then, and verify for 30 more
+// days.
+func (k *KeyManager) RotateKey(ctx context.Context) (apim.KeyID, error) {
+	return k.RotateTenantKey(ctx, apim.SuperTenant, "")
+}
+
+// RotateTenantKey is RotateKey for a tenant and with another algorithm (one of
+// token.Algorithms); an empty one stays as it is.
+func (k *KeyManager) RotateTenantKey(ctx context.Context, t apim.TenantID, alg string) (apim.KeyID, error) {
+	if err := k.keys.load(ctx, t, true); err != nil {
+		return "", err
+	}
+	if alg == "" {
+		alg = k.o.Algorithm
+		if cur := k.keys.newest(t); cur != nil {
+			alg = cur.row.Algorithm
+		}
+	}
+	if !slices.Contains(token.Algorithms(), alg) {
+		return "", fault.BadRequest.Withf("algorithm %q: want one of %s", alg, strings.Join(token.Algorithms(), ", "))
+	}
+	return k.addKey(ctx, t, alg, k.o.Now().Add(k.o.KeyLead))
+}
+
+func (k *KeyManager) addKey(ctx context.Context, t apim.TenantID, alg string, start time.Time) (apim.KeyID, error) {
+	row, err := k.newKey(t, alg, start)
 	if err != nil {
 		return "", err
 	}
-	s := apim.In(apim.SuperTenant)
+	s := apim.In(t)
 	err = k.o.InTx(ctx, func(ctx context.Context) error {
 		old, err := k.o.SigningKeys.List(ctx, s, apim.Query{})
 		if err != nil {
@@ -97,16 +150,19 @@ func (k *KeyManager) addKey(ctx context.Context, start time.Time) (apim.KeyID, e
 	if err != nil {
 		return "", fmt.Errorf("store signing key: %w", err)
 	}
-	return row.ID, k.keys.load(ctx, true)
+	return row.ID, k.keys.load(ctx, t, true)
 }
 
 // newKey makes a key and a certificate for it.
-func (k *KeyManager) newKey(start time.Time) (*apim.SigningKey, error) {
+func (k *KeyManager) newKey(t apim.TenantID, alg string, start time.Time) (*apim.SigningKey, error) {
 	var key crypto.Signer
 	var err error
-	if k.o.Algorithm == "ES256" {
+	switch alg {
+	case "ES256":
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	} else {
+	case "EdDSA":
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	default:
 		key, err = rsa.GenerateKey(rand.Reader, rsaBits)
 	}
 	if err != nil {
@@ -133,63 +189,14 @@ func (k *KeyManager) newKey(start time.Time) (*apim.SigningKey, error) {
 		return nil, fmt.Errorf("make signing key: %w", err)
 	}
 	row := &apim.SigningKey{
-		ID:        apim.KeyID(token.KeyID(der, k.o.Algorithm)),
-		Algorithm: k.o.Algorithm,
+		ID:        apim.KeyID(token.KeyID(der, alg)),
+		Algorithm: alg,
 		Private:   apim.Sealed(k.o.Sealer.Seal(private)),
 		Public:    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		NotBefore: start,
 	}
-	row.Tenant = apim.SuperTenant
+	row.Tenant = t
 	return row, nil
-}
-
-// load reads the keys again when force is set or they are older than keyReload.
-func (r *keyring) load(ctx context.Context, force bool) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.k.o.Now()
-	if !force && now.Sub(r.loaded) < keyReload {
-		return nil
-	}
-	page, err := r.k.o.SigningKeys.List(ctx, apim.In(apim.SuperTenant), apim.Query{Sort: "created"})
-	if err != nil {
-		if r.set.Len() > 0 && !force {
-			return nil // go on with the keys we have; the next call tries again
-		}
-		return fmt.Errorf("load signing keys: %w", err)
-	}
-	had := map[apim.KeyID]*token.Signer{}
-	for _, k := range r.keys {
-		had[k.row.ID] = k.signer
-	}
-	var keys []ringKey
-	var public []token.Key
-	same := true
-	for _, row := range page.Items {
-		if !row.Retired.IsZero() && now.Sub(row.Retired) > keepRetired {
-			continue
-		}
-		signer := had[row.ID]
-		if signer == nil {
-			same = false
-			if signer, err = r.open(row); err != nil {
-				return fmt.Errorf("load signing key %s: %w", row.ID, err)
-			}
-		}
-		keys = append(keys, ringKey{row, signer})
-		public = append(public, signer.Public())
-	}
-	r.loaded = now
-	same = same && len(keys) == len(r.keys)
-	r.keys = keys
-	if same && r.set != nil {
-		return nil
-	}
-	if r.set, err = token.NewKeySet(public...); err != nil {
-		return fmt.Errorf("load signing keys: %w", err)
-	}
-	r.k.verifier.SetIssuers([]*token.Issuer{{Name: r.k.o.Issuer, Keys: r.set}})
-	return nil
 }
 
 func (r *keyring) open(row *apim.SigningKey) (*token.Signer, error) {
@@ -209,7 +216,7 @@ func (r *keyring) open(row *apim.SigningKey) (*token.Signer, error) {
 	if block == nil {
 		return nil, errors.New("no certificate")
 	}
-	s, err := token.NewSigner(key, block.Bytes)
+	s, err := token.NewSignerOf(key, block.Bytes, row.Algorithm)
 	if err != nil {
 		return nil, err
 	}
@@ -217,64 +224,4 @@ func (r *keyring) open(row *apim.SigningKey) (*token.Signer, error) {
 		return nil, errors.New("id does not belong to the certificate")
 	}
 	return s, nil
-}
-
-// newest is the key that was made last, whether in use yet or not.
-func (r *keyring) newest() *ringKey {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var best *ringKey
-	for i := range r.keys {
-		if best == nil || r.keys[i].row.NotBefore.After(best.row.NotBefore) {
-			best = &r.keys[i]
-		}
-	}
-	return best
-}
-
-// signer is the key to sign with now: the newest that is in use already.
-func (r *keyring) signer(ctx context.Context) (*token.Signer, error) {
-	if err := r.load(ctx, false); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.k.o.Now()
-	var best *ringKey
-	for i := range r.keys {
-		k := &r.keys[i]
-		if k.row.NotBefore.After(now) {
-			continue
-		}
-		if best == nil || k.row.NotBefore.After(best.row.NotBefore) {
-			best = k
-		}
-	}
-	if best == nil {
-		return nil, errors.New("sign token: no signing key is in use")
-	}
-	return best.signer, nil
-}
-
-// public is the key set to publish: all keys that sign, will sign, or have
-// signed tokens that may still be valid.
-func (r *keyring) public(ctx context.Context) (*token.KeySet, error) {
-	if err := r.load(ctx, false); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.set, nil
-}
-
-// reloadSoon reads the keys again for a token whose key is unknown, at most
-// once a second however many such tokens come.
-func (r *keyring) reloadSoon(ctx context.Context) error {
-	r.mu.Lock()
-	recent := r.k.o.Now().Sub(r.loaded) < time.Second
-	r.mu.Unlock()
-	if recent {
-		return nil
-	}
-	return r.load(ctx, true)
 }

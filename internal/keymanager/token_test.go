@@ -20,7 +20,7 @@ func TestTokenEndpointRefuses(t *testing.T) {
 	all, secret := w.client("admin", nil)
 	public, _ := w.client("admin", func(c *apim.Client) { c.Public = true })
 	only, onlySecret := w.client("admin", func(c *apim.Client) { c.Grants = []string{"client_credentials"} })
-	code, codeSecret := w.client("admin", func(c *apim.Client) { c.Grants = []string{"authorization_code"} })
+	code, codeSecret := w.client("admin", func(c *apim.Client) { c.Grants = []string{"iwa:ntlm"} })
 	idle, idleSecret := w.client("admin", func(c *apim.Client) { c.Inactive = true })
 	ok := basicOf(string(all.ID), secret)
 	form := "application/x-www-form-urlencoded"
@@ -45,7 +45,7 @@ func TestTokenEndpointRefuses(t *testing.T) {
 		{"public client and client credentials", "", form, "grant_type=client_credentials&client_id=" + string(public.ID), 401, "invalid_client", "Client credentials are invalid."},
 		{"client not active", basicOf(string(idle.ID), idleSecret), form, "grant_type=client_credentials", 401, "invalid_client", "Oauth application is not in active state"},
 		{"grant not enabled", basicOf(string(only.ID), onlySecret), form, "grant_type=password&username=alice&password=password", 400, "unauthorized_client", "The authenticated client is not authorized to use this authorization grant type"},
-		{"grant without handler", basicOf(string(code.ID), codeSecret), form, "grant_type=authorization_code&code=x", 400, "unsupported_grant_type", "Unsupported grant type : authorization_code, is used."},
+		{"grant without handler", basicOf(string(code.ID), codeSecret), form, "grant_type=iwa:ntlm&code=x", 400, "unsupported_grant_type", "Unsupported grant type : iwa:ntlm, is used."},
 		{"wrong password", ok, form, "grant_type=password&username=alice&password=wrong", 400, "invalid_grant", "Authentication failed"},
 		{"unknown user", ok, form, "grant_type=password&username=nobody&password=wrong", 400, "invalid_grant", "Authentication failed"},
 		{"user of an unknown tenant", ok, form, "grant_type=password&username=alice@nowhere.com&password=password", 400, "invalid_grant", "Authentication failed"},
@@ -472,7 +472,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	w := newWorld(t)
 	for target, want := range map[string]int{
 		"GET /oauth2/token": 405, "DELETE /client-registration/v0.17/register": 405, "POST /oauth2/jwks": 405,
-		"GET /oauth2/authorize": 404, "GET /t/nowhere.com/oauth2/jwks": 404, "GET /t/": 404, "POST /client-registration/v0.18/register": 404,
+		"GET /oauth2/authorise": 404, "DELETE /oauth2/authorize": 405, "GET /t/nowhere.com/oauth2/jwks": 404, "GET /t/": 404, "POST /client-registration/v0.18/register": 404,
 		"GET /oauth2/jwks": 200, "GET /t/carbon.super/oauth2/jwks": 200, "HEAD /oauth2/jwks": 200,
 	} {
 		method, path, _ := strings.Cut(target, " ")
@@ -484,11 +484,35 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 
 func TestDiscoveryListsOnlyWhatWorks(t *testing.T) {
 	w := newWorld(t)
-	want := `{"issuer":"https://localhost:9443/oauth2/token","token_endpoint":"https://localhost:9443/oauth2/token","userinfo_endpoint":"https://localhost:9443/oauth2/userinfo","revocation_endpoint":"https://localhost:9443/oauth2/revoke","revocation_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],"introspection_endpoint":"https://localhost:9443/oauth2/introspect","introspection_endpoint_auth_methods_supported":["client_secret_basic"],"jwks_uri":"https://localhost:9443/oauth2/jwks","scopes_supported":["openid","profile","email","phone"],"claims_supported":["iss","sub","aud","exp","iat","preferred_username","given_name","family_name","name","nickname","website","locale","email","phone_number"],"response_types_supported":[],"grant_types_supported":["client_credentials","password","refresh_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["ES256"],"token_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"]}`
-	for _, path := range []string{"/.well-known/openid-configuration", "/oauth2/token/.well-known/openid-configuration", "/t/carbon.super/oauth2/token/.well-known/openid-configuration"} {
+	c, secret := w.client("admin", func(c *apim.Client) { c.Grants = keymanager.Grants() })
+	for _, path := range []string{
+		"/.well-known/openid-configuration", "/oauth2/token/.well-known/openid-configuration", "/oauth2/oidcdiscovery/.well-known/openid-configuration",
+		"/t/carbon.super/oauth2/token/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/oauth2/token",
+	} {
 		a := w.do("GET", path, "", "Host", "evil.example.com")
-		if a.status != 200 || a.body != want {
-			t.Errorf("%s: %d\n got %s\nwant %s", path, a.status, a.body, want)
+		if a.status != 200 || strings.Contains(a.body, "evil") {
+			t.Fatalf("%s: %d %s", path, a.status, a.body)
+		}
+		m := a.json(t)
+		if m["issuer"] != "https://localhost:9443/oauth2/token" || m["authorization_response_iss_parameter_supported"] != true {
+			t.Errorf("%s: %s", path, a.body)
+		}
+		for name, v := range m {
+			if !strings.HasSuffix(name, "_endpoint") && name != "jwks_uri" {
+				continue
+			}
+			at, ok := strings.CutPrefix(v.(string), "https://localhost:9443")
+			if a := w.do("OPTIONS", at, ""); !ok || a.status != 405 {
+				t.Errorf("%s: %s is %v, which answers %d", path, name, v, a.status)
+			}
+		}
+		for _, g := range m["grant_types_supported"].([]any) {
+			if g == "implicit" { // not of the token endpoint
+				continue
+			}
+			if a := w.token(c, secret, "grant_type", g.(string)); strings.Contains(a.body, "unsupported_grant_type") {
+				t.Errorf("%s: grant %v: %s", path, g, a.body)
+			}
 		}
 	}
 }

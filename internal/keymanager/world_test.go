@@ -62,9 +62,15 @@ type world struct {
 
 func newWorld(t testing.TB, change ...func(*keymanager.Options)) *world {
 	t.Helper()
+	return newWorldOn(t, "sqlite:"+filepath.Join(t.TempDir(), "db"), change...)
+}
+
+// newWorldOn is a world over the store of a URL.
+func newWorldOn(t testing.TB, database string, change ...func(*keymanager.Options)) *world {
+	t.Helper()
 	w := &world{t: t, ctx: t.Context(), clock: &clock{at: time.Unix(1_800_000_000, 0).UTC()}, addr: "127.0.0.1:5000"}
 	var err error
-	w.db, err = store.Open(w.ctx, "sqlite:"+filepath.Join(t.TempDir(), "db"), store.Options{Sweep: -1})
+	w.db, err = store.Open(w.ctx, database, store.Options{Sweep: -1, Now: w.clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +84,7 @@ func newWorld(t testing.TB, change ...func(*keymanager.Options)) *world {
 	}
 	w.must(w.dir.Bootstrap(w.ctx, identity.BootstrapOptions{AdminPassword: "admin"}))
 	o := keymanager.Options{
-		Clients: w.db.Clients, SigningKeys: w.db.SigningKeys, Tokens: w.db.Tokens, Directory: w.dir, Sealer: plain{},
+		Clients: w.db.Clients, SigningKeys: w.db.SigningKeys, Tokens: w.db.Tokens, Ephemera: w.db.Ephemera, Directory: w.dir, Sealer: plain{},
 		InTx: w.db.InTx, URL: "https://localhost:9443", Algorithm: "ES256", Now: w.clock.now,
 		APIScopes: func(_ context.Context, t apim.TenantID, scope string) ([]string, bool, error) {
 			switch scope {

@@ -197,6 +197,28 @@ type KeyManager struct {
 	ConsumerKeyClaim string          `json:"consumerKeyClaim,omitempty"` // default azp
 	ScopesClaim      string          `json:"scopesClaim,omitempty"`      // default scope
 	Resident         bool            `json:"resident,omitempty"`
+
+	// Of key managers that are not our own.
+	Exchanged     bool              `json:"exchanged,omitempty"` // its tokens are for exchange only, not for calls
+	Online        bool              `json:"online,omitempty"`    // every token is introspected, JWTs too
+	Introspection *Introspection    `json:"introspection,omitempty"`
+	Claims        map[string]string `json:"claims,omitempty"` // claim of its tokens to the name it has here
+	Rules         []TokenRule       `json:"rules,omitempty"`  // of which one must hold; none: any token
+}
+
+// Introspection is where and as whom tokens are looked up (RFC 7662).
+type Introspection struct {
+	URL    string `json:"url"`
+	User   string `json:"user,omitempty"`
+	Sealed string `json:"sealed,omitempty"` // the password, sealed by the master key
+	Client bool   `json:"client,omitempty"` // they are a client's, which RFC 6749 has form-encoded
+}
+
+// TokenRule holds for tokens whose whole text matches Match, or whose claims
+// match all of Claims. The values are regular expressions.
+type TokenRule struct {
+	Match  string            `json:"match,omitempty"`
+	Claims map[string]string `json:"claims,omitempty"`
 }
 
 // Revocation refuses one token (by jti), or with NotBefore everything of an

@@ -51,7 +51,7 @@ var savedTables = []string{
 	"meta", "blobs", "tenants", "tenant_confs", "users", "roles", "clients", "signing_keys", "apis", "revisions",
 	"deployments", "shared_scopes", "applications", "key_mappings", "subscriptions", "api_keys", "policies",
 	"environments", "key_managers", "versions", "audits", "changes", "items", "refresh_tokens", "revocations",
-	"shared", "members",
+	"shared", "members", "ephemera",
 }
 
 // serialTables have an id of the engine's making.

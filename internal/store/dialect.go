@@ -167,4 +167,5 @@ var uniqueKeys = map[string]map[string]string{
 	"environments":   {"tenant,name": "name"},
 	"key_managers":   {"tenant,name": "name"},
 	"refresh_tokens": {"hash": "hash"},
+	"ephemera":       {"kind,hash": "hash"},
 }

@@ -22,7 +22,7 @@ import (
 var migrationFiles embed.FS
 
 // latestSchema is the newest migration.
-const latestSchema = 6
+const latestSchema = 7
 
 // ErrNewer refuses a home whose schema this binary does not know.
 var ErrNewer = errors.New("the data is newer than this binary")

@@ -84,6 +84,7 @@ type DB struct {
 	KeyManagers   *Table[apim.KeyManager, string]
 	Blobs         *Blobs
 	Tokens        *Tokens
+	Ephemera      *Ephemera
 	Log           *ChangeLog
 
 	opt   Options
@@ -133,7 +134,7 @@ func open(ctx context.Context, url string, o Options, schema int64) (*DB, error)
 		return nil, err
 	}
 	d.nouns()
-	d.Blobs, d.Tokens, d.Log = &Blobs{d}, &Tokens{d}, &ChangeLog{d}
+	d.Blobs, d.Tokens, d.Ephemera, d.Log = &Blobs{d}, &Tokens{d}, &Ephemera{d}, &ChangeLog{d}
 	if schema == latestSchema {
 		if err := d.begin(ctx); err != nil {
 			return nil, errors.Join(err, d.Close())

@@ -30,14 +30,16 @@ const sweepBatch = 200
 const logKept = 7 * 24 * time.Hour
 
 // Sweep removes what retention has ended: old version and audit rows, blobs
-// nobody refers to, expired tokens, versioned changes, tombstones, gone gateways. It
+// nobody refers to, expired tokens and ephemera, versioned changes, tombstones, gone gateways. It
 // runs in the background, in short transactions; other processes may run it
 // at the same time.
 func (d *DB) Sweep(ctx context.Context) error {
 	if _, err := d.Tokens.Prune(ctx, d.now()); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
-	for _, step := range []func(context.Context, *tx) (int64, error){d.sweepVersions, d.sweepAudits, d.sweepBlobs, d.sweepLog} {
+	for _, step := range []func(context.Context, *tx) (int64, error){
+		d.sweepVersions, d.sweepAudits, d.sweepBlobs, d.sweepEphemera, d.sweepLog,
+	} {
 		for {
 			var n int64
 			err := d.write(ctx, func(ctx context.Context, x *tx) (err error) {

@@ -18,6 +18,8 @@ const (
 	TypeAccess  = "at+jwt"
 	TypeRefresh = "rt+jwt"
 	TypeID      = "JWT"
+
+	TypeIntrospection = "token-introspection+jwt" // RFC 9701
 )
 
 // Values of the claims aut and token_type.

@@ -70,7 +70,8 @@ func (s *KeySet) Len() int {
 func (s *KeySet) Keys() []Key { return slices.Clone(s.keys) }
 
 // find looks a key up by kid. A token without kid is accepted only where the
-// issuer has a single key, so that kid stays a mere look-up.
+// issuer has a single key, so that kid stays a mere look-up; a single key
+// without an id, as a pinned certificate is, stands for every kid.
 func (s *KeySet) find(kid string) *Key {
 	if s == nil {
 		return nil
@@ -78,7 +79,7 @@ func (s *KeySet) find(kid string) *Key {
 	if i, ok := s.byID[kid]; ok {
 		return &s.keys[i]
 	}
-	if kid == "" && len(s.keys) == 1 {
+	if len(s.keys) == 1 && (kid == "" || s.keys[0].ID == "") {
 		return &s.keys[0]
 	}
 	return nil

@@ -62,6 +62,27 @@ func split(raw string) (parts, error) {
 	return p, nil
 }
 
+// KeyIDOf is the kid that a compact JWS names, unverified: good for finding the
+// keys to verify it with. It is empty for whatever is not well-formed.
+func KeyIDOf(raw string) string {
+	head, _, ok := strings.Cut(raw, ".")
+	if !ok || len(head) > maxHead {
+		return ""
+	}
+	doc, err := decodeSegment(head)
+	if err != nil {
+		return ""
+	}
+	h, err := parseHeader(doc)
+	if err != nil {
+		return ""
+	}
+	return h.kid
+}
+
+// maxHead bounds the header that KeyIDOf reads, in bytes of base64url.
+const maxHead = 2 << 10
+
 var strictBase64 = base64.RawURLEncoding.Strict()
 
 // decodeSegment accepts exactly one spelling of each byte string: no padding,

@@ -3,11 +3,14 @@ package token
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -19,19 +22,27 @@ type Signer struct {
 	headers map[string]string // typ to encoded header with its dot
 }
 
-// NewSigner makes a signer of RS256 (RSA keys of at least 2048 bits) or ES256
-// (P-256 keys). The key id and x5t come from the certificate as the original
-// makes them (KeyID).
+// Algorithms lists what a Signer can sign with.
+func Algorithms() []string { return []string{"RS256", "PS256", "ES256", "EdDSA"} }
+
+// NewSigner makes a signer of the usual algorithm of the key: RS256 (RSA keys
+// of at least 2048 bits), ES256 (P-256 keys) or EdDSA (Ed25519 keys).
 func NewSigner(key crypto.Signer, certDER []byte) (*Signer, error) {
-	var alg string
+	return NewSignerOf(key, certDER, usualAlg(key.Public()))
+}
+
+// NewSignerOf makes a signer of one of Algorithms, which must fit the key. The
+// key id and x5t come from the certificate as the original makes them (KeyID).
+func NewSignerOf(key crypto.Signer, certDER []byte, alg string) (*Signer, error) {
 	switch k := key.(type) {
 	case *rsa.PrivateKey:
-		alg = "RS256"
 		k.Precompute()
-	case *ecdsa.PrivateKey:
-		alg = "ES256"
+	case *ecdsa.PrivateKey, ed25519.PrivateKey:
 	default:
 		return nil, fmt.Errorf("make signer: key type %T is not supported", key)
+	}
+	if !slices.Contains(Algorithms(), alg) {
+		return nil, fmt.Errorf("make signer: algorithm %q is not supported", alg)
 	}
 	s := &Signer{
 		key:     key,
@@ -41,7 +52,7 @@ func NewSigner(key crypto.Signer, certDER []byte) (*Signer, error) {
 	if err := checkKey(s.public); err != nil {
 		return nil, fmt.Errorf("make signer: %w", err)
 	}
-	for _, typ := range []string{TypeAccess, TypeRefresh, TypeID} {
+	for _, typ := range []string{TypeAccess, TypeRefresh, TypeID, TypeIntrospection} {
 		s.headers[typ] = s.header(typ)
 	}
 	return s, nil
@@ -50,7 +61,7 @@ func NewSigner(key crypto.Signer, certDER []byte) (*Signer, error) {
 // KeyID is the kid of the tokens it signs.
 func (s *Signer) KeyID() string { return s.public.ID }
 
-// Algorithm is RS256 or ES256.
+// Algorithm is one of Algorithms.
 func (s *Signer) Algorithm() string { return s.public.Alg }
 
 // Public is the key that verifies, with its certificate.
@@ -82,7 +93,13 @@ func (s *Signer) Sign(c *Claims) (string, error) {
 	var sig []byte
 	switch k := s.key.(type) {
 	case *rsa.PrivateKey:
-		b, err := rsa.SignPKCS1v15(rand.Reader, k, crypto.SHA256, sum[:])
+		var b []byte
+		var err error
+		if s.public.Alg == "PS256" {
+			b, err = rsa.SignPSS(rand.Reader, k, crypto.SHA256, sum[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+		} else {
+			b, err = rsa.SignPKCS1v15(rand.Reader, k, crypto.SHA256, sum[:])
+		}
 		if err != nil {
 			return "", fmt.Errorf("sign token: %w", err)
 		}
@@ -95,6 +112,8 @@ func (s *Signer) Sign(c *Claims) (string, error) {
 		sig = make([]byte, 64)
 		r.FillBytes(sig[:32])
 		t.FillBytes(sig[32:])
+	case ed25519.PrivateKey:
+		sig = ed25519.Sign(k, out)
 	}
 	out = append(out, '.')
 	out = enc.AppendEncode(out, sig)
@@ -103,3 +122,15 @@ func (s *Signer) Sign(c *Claims) (string, error) {
 
 // Seconds cuts a time to whole seconds, as claims hold it.
 func Seconds(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }
+
+// HalfHash is the left half of the hash of s that goes with the algorithm, as
+// at_hash and c_hash hold it (OpenID Connect Core §3.1.3.6). Ed25519 goes with
+// SHA-512.
+func HalfHash(alg, s string) string {
+	if alg == "EdDSA" {
+		sum := sha512.Sum512([]byte(s))
+		return b64(sum[:32])
+	}
+	sum := sha256.Sum256([]byte(s))
+	return b64(sum[:16])
+}

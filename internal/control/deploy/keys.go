@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cardea-apim/cardea/internal/apim"
 	"github.com/cardea-apim/cardea/internal/snapshot"
+	"github.com/cardea-apim/cardea/internal/token"
 )
 
 func kmKey(id string) snapshot.Key { return snapshot.Key{Kind: snapshot.KindKeyManager, ID: id} }
@@ -46,6 +48,9 @@ func (t *translator) keyManagerItem(ctx context.Context, k *apim.KeyManager) (sn
 	if out.JWKS, out.JWKSURL, err = foreignKeys(k); err != nil {
 		return snapshot.Item{}, fmt.Errorf("key manager %s: %w: %w", k.Name, errUntranslatable, err)
 	}
+	if err := foreign(k, &out); err != nil {
+		return snapshot.Item{}, fmt.Errorf("key manager %s: %w: %w", k.Name, errUntranslatable, err)
+	}
 	return snapshot.Make(kmKey(k.ID), out)
 }
 
@@ -68,29 +73,85 @@ func (t *translator) signingKey(ctx context.Context, tenant apim.TenantID) ([]sn
 	return out, nil
 }
 
-// residentKeys is the key set of a tenant: its own keys, or those of the super
-// tenant while it has none. Keys that will sign later are in it before their
-// first use, keys that no longer sign as long as they are kept.
+// residentKeys is the key set of a tenant: its own keys, and those of the super
+// tenant that signed for it before its own first one was in use. Keys that will
+// sign later are in it before their first use, keys that no longer sign as long
+// as they are kept.
 func (t *translator) residentKeys(ctx context.Context, tenant apim.TenantID) (json.RawMessage, error) {
 	var set jose.JSONWebKeySet
+	var start time.Time // of the tenant's own first key
 	for _, owner := range []apim.TenantID{tenant, apim.SuperTenant} {
 		page, err := t.src.SigningKeys.List(ctx, apim.In(owner), apim.Query{Sort: "id"})
 		if err != nil {
 			return nil, err
 		}
 		for _, k := range page.Items {
+			if owner != tenant && !start.IsZero() && !k.NotBefore.Before(start) {
+				continue
+			}
 			cert, err := certificate([]byte(k.Public))
 			if err != nil {
 				return nil, fmt.Errorf("signing key %s: %w: %w", k.ID, errUntranslatable, err)
 			}
 			set.Keys = append(set.Keys, jose.JSONWebKey{Key: cert.PublicKey, KeyID: string(k.ID), Algorithm: k.Algorithm, Use: "sig"})
 		}
-		if len(set.Keys) > 0 {
+		for _, k := range page.Items {
+			if owner == tenant && (start.IsZero() || k.NotBefore.Before(start)) {
+				start = k.NotBefore
+			}
+		}
+		if tenant == apim.SuperTenant {
 			break
 		}
 	}
 	slices.SortFunc(set.Keys, func(a, b jose.JSONWebKey) int { return strings.Compare(a.KeyID, b.KeyID) })
 	return json.Marshal(set)
+}
+
+// foreign adds what gateways must know of a key manager that is not our own.
+func foreign(k *apim.KeyManager, out *snapshot.KeyManager) error {
+	x, err := k.Foreign()
+	if err != nil {
+		return err
+	}
+	out.Exchanged = k.TokenType == "EXCHANGED"
+	out.Online = !k.SelfValidates(x)
+	if at := strings.TrimSpace(k.Endpoints["introspectionEndpoint"]); at != "" && at != "none" {
+		out.Introspection = introspection(k, at)
+	}
+	for _, c := range x.Claims {
+		if out.Claims == nil {
+			out.Claims = map[string]string{}
+		}
+		out.Claims[c.Remote] = c.Local
+	}
+	for _, r := range x.Rules {
+		switch {
+		case !r.Enable:
+		case r.Type == "JWT":
+			want, err := r.Wanted()
+			if err != nil {
+				return err
+			}
+			out.Rules = append(out.Rules, snapshot.TokenRule{Claims: want})
+		default:
+			out.Rules = append(out.Rules, snapshot.TokenRule{Match: r.Text()})
+		}
+	}
+	return nil
+}
+
+// introspection is as whom the gateways ask: the settings' client, else its
+// user. The password travels as it is stored, sealed.
+func introspection(k *apim.KeyManager, at string) *snapshot.Introspection {
+	out := &snapshot.Introspection{URL: at}
+	for _, name := range [][2]string{{"client_id", "client_secret"}, {"Username", "Password"}, {"username", "password"}} {
+		if k.Properties[name[0]] != "" && k.Secrets[name[1]] != "" {
+			out.User, out.Sealed, out.Client = k.Properties[name[0]], string(k.Secrets[name[1]]), name[0] == "client_id"
+			break
+		}
+	}
+	return out
 }
 
 // foreignKeys finds where the keys of a third-party issuer are: at a URL, or in
@@ -117,12 +178,16 @@ func foreignKeys(k *apim.KeyManager) (json.RawMessage, string, error) {
 			}
 			text = raw
 		}
-		cert, err := certificate(text)
+		key, err := token.ParsePEM(text, "")
 		if err != nil {
 			return nil, "", fmt.Errorf("read certificates: %w", err)
 		}
-		set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: cert.PublicKey, Use: "sig"}}})
-		return set, "", err
+		key.ID = "" // whatever the issuer calls it
+		set, err := token.NewKeySet(key)
+		if err != nil {
+			return nil, "", fmt.Errorf("read certificates: %w", err)
+		}
+		return set.JWKS(), "", nil
 	}
 	return nil, k.JWKSURL, nil
 }

@@ -64,6 +64,10 @@ func TestSigningKeysReachTheGatewayBeforeTheirFirstUse(t *testing.T) {
 	eventually(t, "the upcoming key is there too", func() bool { return slices.Equal(g.kids(t, "km-super"), []string{"k1", "k2"}) })
 	must(t, w.db.SigningKeys.Create(t.Context(), apim.In(other), signingKey(t, "k3", other, now)))
 	eventually(t, "a tenant's own key replaces the shared ones", func() bool { return slices.Equal(g.kids(t, "km-other"), []string{"k3"}) })
+	third := apim.TenantID("b.com")
+	must(t, w.db.KeyManagers.Create(t.Context(), apim.In(third), &apim.KeyManager{Meta: apim.Meta{Tenant: third}, ID: "km-third", Name: apim.ResidentKM, Enabled: true, Issuer: "https://i"}))
+	must(t, w.db.SigningKeys.Create(t.Context(), apim.In(third), signingKey(t, "k4", third, now.Add(time.Minute))))
+	eventually(t, "the key that signed before the tenant's own stays", func() bool { return slices.Equal(g.kids(t, "km-third"), []string{"k1", "k4"}) })
 	if got := g.kids(t, "km-super"); !slices.Equal(got, []string{"k1", "k2"}) {
 		t.Errorf("the super tenant shows %v", got)
 	}

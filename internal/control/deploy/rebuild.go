@@ -14,7 +14,7 @@ import (
 // translation counts the ways in which this code has translated nouns. Raise it
 // when an item's content changes for an unchanged noun: the first relay of the
 // new code then makes all items anew.
-const translation = 1
+const translation = 2
 
 // ErrNotLeading says that another control process holds the relay's lease.
 var ErrNotLeading = errors.New("another control process holds the relay's lease")

@@ -111,7 +111,7 @@ func (s *Service) handOver(ctx context.Context, in apim.Scope, app *apim.Applica
 		return fmt.Errorf("list key mappings: %w", err)
 	}
 	for _, m := range maps.Items {
-		if m.Mode != "CREATED" || m.ConsumerKey == "" {
+		if m.Mode != "CREATED" || m.ConsumerKey == "" || m.ClientName != "" { // the last: made elsewhere
 			continue
 		}
 		c, err := s.Clients.Client(ctx, in, m.ConsumerKey)

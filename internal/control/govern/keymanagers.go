@@ -12,49 +12,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/cardea-apim/cardea/internal/apim"
+	"github.com/cardea-apim/cardea/internal/connector"
 	"github.com/cardea-apim/cardea/internal/fault"
 )
 
-// Field is one setting of a connector. Secret ones are sealed and read back
-// masked.
-type Field struct {
-	Name, Label string
-	Required    bool
-	Secret      bool
-}
-
-// Connector is a type of key manager.
-type Connector struct {
-	Type, DisplayName string
-	KeyClaim          string // default consumerKeyClaim
-	ScopesClaim       string
-	Fields            []Field
-}
-
 // Resident is the type of the built-in key manager.
 const Resident = "default"
-
-// Connectors are the types that can be registered, by name.
-var Connectors = []Connector{
-	{"Auth0", "Auth0", "azp", "scope", []Field{{"client_id", "Client ID", true, false}, {"client_secret", "Client secret", true, true}, {"audience", "Audience", true, false}}},
-	{"AzureAD", "Azure AD", "appid", "scp", []Field{{"client_id", "Client ID", true, false}, {"client_secret", "Client secret", true, true}}},
-	{"Forgerock", "ForgeRock", "aud", "scp", []Field{{"client_id", "Client ID", true, false}, {"client_secret", "Client secret", true, true}}},
-	{"KeyCloak", "Keycloak", "azp", "scope", []Field{{"client_id", "Client ID", true, false}, {"client_secret", "Client secret", true, true}}},
-	{"Okta", "Okta", "cid", "scp", []Field{{"apiKey", "API key", true, true}, {"client_id", "Client ID", true, false}, {"client_secret", "Client secret", true, true}}},
-	{"PingFederate", "PingFederate", "client_id_name", "scope", []Field{{"username", "User name", true, false}, {"password", "Password", true, true}, {"client_id", "Client ID", true, false}, {"client_secret", "Client secret", true, true}}},
-	{"WSO2-IS", "WSO2 Identity Server", "azp", "scope", []Field{{"Username", "User name", true, false}, {"Password", "Password", true, true}}},
-	{"WSO2-IS-7", "WSO2 Identity Server 7", "azp", "scope", []Field{{"api_resource_management_endpoint", "API resource management endpoint", true, false}, {"is7_roles_endpoint", "Roles endpoint", true, false}, {"Username", "User name", false, false}, {"Password", "Password", false, true}}},
-	{"custom", "Other OpenID Connect provider", "azp", "scope", nil},
-}
-
-// ConnectorOf finds a type.
-func ConnectorOf(kind string) (Connector, bool) {
-	i := slices.IndexFunc(Connectors, func(c Connector) bool { return c.Type == kind })
-	if i < 0 {
-		return Connector{}, false
-	}
-	return Connectors[i], true
-}
 
 // Mask is what a secret reads back as; sent back, it keeps the stored one.
 const Mask = "*****"
@@ -130,7 +93,7 @@ func (s *Service) UpdateKeyManager(ctx context.Context, id string, in *apim.KeyM
 
 // prepare checks km and moves its secrets out of the properties.
 func (s *Service) prepare(km, old *apim.KeyManager) error {
-	c, known := ConnectorOf(km.Type)
+	c, known := connector.TypeOf(km.Type)
 	switch {
 	case !known && km.Type != Resident:
 		return fault.BadRequest.Withf("Key Manager type '%s' is not known", km.Type)
@@ -182,24 +145,30 @@ func (s *Service) prepare(km, old *apim.KeyManager) error {
 	if km.ScopesClaim == "" {
 		km.ScopesClaim = c.ScopesClaim
 	}
+	if err := demands(km); err != nil {
+		return err
+	}
+	if err := validation(km); err != nil {
+		return err
+	}
 	return certificates(km)
 }
 
 // undeclaredSecrets are the properties that no field of the connector declares
 // and whose name says that they are secret: a connector of one's own declares
 // nothing, and its secrets are no less secret.
-func undeclaredSecrets(c Connector, props map[string]string) []Field {
-	var out []Field
+func undeclaredSecrets(c connector.Type, props map[string]string) []connector.Field {
+	var out []connector.Field
 	for _, name := range slices.Sorted(maps.Keys(props)) {
-		declared := slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Name == name })
+		declared := slices.ContainsFunc(c.Fields, func(f connector.Field) bool { return f.Name == name })
 		if !declared && secretName.MatchString(name) {
-			out = append(out, Field{Name: name, Secret: true})
+			out = append(out, connector.Field{Name: name, Secret: true})
 		}
 	}
 	return out
 }
 
-var secretName = regexp.MustCompile(`(?i)secret|passw(or)?d|passphrase|api_?key|private_?key|credential`)
+var secretName = regexp.MustCompile(`(?i)secret|_token$|passw(or)?d|passphrase|api_?key|private_?key|credential`)
 
 // certificates reads where the signing keys of the issuer are.
 func certificates(km *apim.KeyManager) error {
@@ -214,7 +183,11 @@ func certificates(km *apim.KeyManager) error {
 	switch c.Type {
 	case "JWKS":
 		km.JWKSURL = c.Value
-	case "PEM", "":
+	case "PEM":
+		if err := checkPEM(c.Value); err != nil {
+			return fault.BadRequest.Withf("The certificate is malformed: %.200s", err)
+		}
+	case "":
 	default:
 		return fault.BadRequest.Withf("Certificate type '%s' is not one of JWKS, PEM", c.Type)
 	}

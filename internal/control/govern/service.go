@@ -73,6 +73,7 @@ type Options struct {
 	Remover       Remover
 	Clients       Clients
 	Seal          Sealer
+	Discovery     Discoverer // nil: discovery documents are not read
 	// Gateways lists the gateways that have joined, with when they were last seen.
 	Gateways func(ctx context.Context) ([]apim.GatewayNode, error)
 	// Grants are the grant types a new resident key manager offers; nil: client

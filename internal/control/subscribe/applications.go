@@ -294,7 +294,9 @@ func (s *Service) DeleteApplication(ctx context.Context, id apim.AppID, check fu
 // Remove deletes an application and all that hangs on it, whoever asks.
 func (s *Service) Remove(ctx context.Context, app *apim.Application) error {
 	in := apim.In(app.Tenant)
-	return wrap("delete application", s.InTx(ctx, func(ctx context.Context) error {
+	var gone []left
+	err := s.InTx(ctx, func(ctx context.Context) error {
+		gone = nil
 		of := apim.Where("application", string(app.ID))
 		subs, err := s.Subscriptions.List(ctx, in, of)
 		if err != nil {
@@ -319,12 +321,19 @@ func (s *Service) Remove(ctx context.Context, app *apim.Application) error {
 			return err
 		}
 		for _, m := range maps.Items {
-			if err := s.dropMapping(ctx, in, m); err != nil {
+			l, err := s.dropMapping(ctx, in, m)
+			if err != nil {
 				return err
 			}
+			gone = append(gone, l...)
 		}
 		return s.Applications.Delete(ctx, in, app.ID)
-	}))
+	})
+	if err != nil {
+		return fmt.Errorf("delete application: %w", err)
+	}
+	s.removeElsewhere(ctx, gone)
+	return nil
 }
 
 // SubscriptionCount counts the subscriptions of an application.

@@ -86,11 +86,14 @@ func (s *Service) GenerateKeys(ctx context.Context, id apim.AppID, in KeyRequest
 	if err != nil {
 		return nil, err
 	}
-	if !resident(km) || !km.CreatesClients || km.TokenType == "EXCHANGED" {
+	if !km.CreatesClients || km.TokenType == "EXCHANGED" {
 		return nil, fault.KMUnsupported.Withf("Key Manager %s doesn't support generating OAuth applications", km.Name)
 	}
 	if err := checkKey(in.KeyType, in.Grants, in.Callback); err != nil {
 		return nil, err
+	}
+	if !resident(km) {
+		return s.generateElsewhere(ctx, app, km, in)
 	}
 	props, err := checkProperties(in.Properties, app.Name)
 	if err != nil {
@@ -280,16 +283,20 @@ func (s *Service) MapKeys(ctx context.Context, id apim.AppID, manager, keyType s
 		KeyManager: km.ID, KeyType: keyType, ConsumerKey: key, Mode: "MAPPED", State: "COMPLETED", Properties: maps.Clone(propertyDefaults),
 	}
 	scope := apim.In(app.Tenant)
+	if !resident(km) {
+		if err := s.vacant(ctx, m); err != nil {
+			return nil, err
+		}
+		if err := s.adoptElsewhere(ctx, km, m, secret); err != nil {
+			return nil, err
+		}
+	}
 	err = s.InTx(ctx, func(ctx context.Context) error {
 		if err := s.vacant(ctx, m); err != nil {
 			return err
 		}
-		taken, err := s.KeyMappings.Count(ctx, apim.Across(apim.Platform), apim.Where("consumer_key", string(key)).And("key_manager", km.ID))
-		if err != nil {
-			return fmt.Errorf("find key mapping: %w", err)
-		}
-		if taken > 0 {
-			return fault.KeyMappingExists.With("Key Mappings already exists for the consumer key")
+		if err := s.untaken(ctx, m); err != nil {
+			return err
 		}
 		if resident(km) {
 			if err := s.adopt(ctx, app, m, secret); err != nil {
@@ -402,7 +409,12 @@ func (s *Service) described(ctx context.Context, m *apim.KeyMapping) (*Key, erro
 
 func (s *Service) withSecret(ctx context.Context, m *apim.KeyMapping, km *apim.KeyManager) (*Key, error) {
 	k := &Key{KeyMapping: m, ManagerName: km.Name}
-	if !resident(km) || m.ConsumerKey == "" {
+	if !resident(km) {
+		secret, err := s.unseal(m.Secret)
+		k.Secret = secret
+		return k, err
+	}
+	if m.ConsumerKey == "" {
 		return k, nil
 	}
 	secret, err := s.Clients.Secret(ctx, apim.In(m.Tenant), m.ConsumerKey)
@@ -416,8 +428,17 @@ func (s *Service) withSecret(ctx context.Context, m *apim.KeyMapping, km *apim.K
 // UpdateKey changes grants, callback and properties, at once in force at the
 // token end point. Nil means unchanged.
 func (s *Service) UpdateKey(ctx context.Context, id apim.AppID, mapping apim.KeyMappingID, grants []string, callback *string, properties map[string]string) (*Key, error) {
+	m, err := s.mapping(ctx, id, mapping)
+	if err != nil {
+		return nil, err
+	}
+	if km, foreign, err := s.foreignOf(ctx, m); err != nil {
+		return nil, err
+	} else if foreign {
+		return s.updateElsewhere(ctx, m, km, grants, callback, properties)
+	}
 	var out *apim.KeyMapping
-	err := retry(func() error {
+	err = retry(func() error {
 		return s.InTx(ctx, func(ctx context.Context) error {
 			m, err := s.mapping(ctx, id, mapping)
 			if err != nil {
@@ -461,21 +482,36 @@ func (s *Service) UpdateKey(ctx context.Context, id apim.AppID, mapping apim.Key
 
 // DeleteKey removes a mapping and the client made for it.
 func (s *Service) DeleteKey(ctx context.Context, id apim.AppID, mapping apim.KeyMappingID) error {
-	return s.InTx(ctx, func(ctx context.Context) error {
+	var gone []left
+	err := s.InTx(ctx, func(ctx context.Context) error {
 		m, err := s.mapping(ctx, id, mapping)
 		if err != nil {
 			return err
 		}
-		return s.dropMapping(ctx, apim.In(m.Tenant), m)
+		gone, err = s.dropMapping(ctx, apim.In(m.Tenant), m)
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	s.removeElsewhere(ctx, gone)
+	return nil
 }
 
-// dropMapping removes a mapping; a client that was only mapped stays.
-func (s *Service) dropMapping(ctx context.Context, scope apim.Scope, m *apim.KeyMapping) error {
-	if m.Mode == "CREATED" && m.ConsumerKey != "" {
+// dropMapping removes a mapping; a client that was only mapped stays. A client
+// at another key manager is returned, to be removed after the transaction.
+func (s *Service) dropMapping(ctx context.Context, scope apim.Scope, m *apim.KeyMapping) (gone []left, err error) {
+	km, foreign, err := s.foreignOf(ctx, m)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Mode != "CREATED" || m.ConsumerKey == "" || km == nil:
+	case foreign:
+		gone = []left{{km, m}}
+	default:
 		if err := s.Clients.DeleteClient(ctx, scope, m.ConsumerKey); err != nil && !missing(err) {
-			return fmt.Errorf("delete client: %w", err)
+			return nil, fmt.Errorf("delete client: %w", err)
 		}
 	}
-	return wrap("delete key mapping", s.KeyMappings.Delete(ctx, scope, m.ID))
+	return gone, wrap("delete key mapping", s.KeyMappings.Delete(ctx, scope, m.ID))
 }

@@ -15,6 +15,11 @@ func (s *Service) RegenerateSecret(ctx context.Context, id apim.AppID, mapping a
 	if err != nil {
 		return "", "", err
 	}
+	if km, foreign, err := s.foreignOf(ctx, m); err != nil {
+		return "", "", err
+	} else if foreign {
+		return s.rotateElsewhere(ctx, m, km)
+	}
 	secret, err := s.Clients.RegenerateSecret(ctx, apim.In(m.Tenant), m.ConsumerKey)
 	return m.ConsumerKey, secret, wrap("regenerate secret", noClient(err, m))
 }
@@ -31,6 +36,9 @@ func (s *Service) AddSecret(ctx context.Context, id apim.AppID, mapping apim.Key
 	if err != nil {
 		return apim.Secret{}, "", err
 	}
+	if err := s.oursOnly(ctx, m); err != nil {
+		return apim.Secret{}, "", err
+	}
 	sec, clear, err := s.Clients.AddSecret(ctx, apim.In(m.Tenant), m.ConsumerKey, description, ttl)
 	return sec, clear, wrap("add secret", noClient(err, m))
 }
@@ -41,7 +49,19 @@ func (s *Service) Secrets(ctx context.Context, id apim.AppID, mapping apim.KeyMa
 	if err != nil {
 		return nil, err
 	}
+	if _, foreign, err := s.foreignOf(ctx, m); err != nil || foreign {
+		return nil, err // those of a client elsewhere are not listed
+	}
 	return s.secretsOf(ctx, m)
+}
+
+// oursOnly refuses what only the resident key manager's clients have.
+func (s *Service) oursOnly(ctx context.Context, m *apim.KeyMapping) error {
+	km, foreign, err := s.foreignOf(ctx, m)
+	if err == nil && foreign {
+		return fault.BadRequest.Withf("Key Manager %s does not support several consumer secrets", km.Name)
+	}
+	return err
 }
 
 func (s *Service) secretsOf(ctx context.Context, m *apim.KeyMapping) ([]apim.Secret, error) {
@@ -57,6 +77,9 @@ func (s *Service) secretsOf(ctx context.Context, m *apim.KeyMapping) ([]apim.Sec
 func (s *Service) RevokeSecret(ctx context.Context, id apim.AppID, mapping apim.KeyMappingID, secret string) error {
 	m, err := s.mapping(ctx, id, mapping)
 	if err != nil {
+		return err
+	}
+	if err := s.oursOnly(ctx, m); err != nil {
 		return err
 	}
 	all, err := s.secretsOf(ctx, m)
@@ -99,11 +122,11 @@ func (s *Service) Token(ctx context.Context, id apim.AppID, mapping apim.KeyMapp
 	if err != nil {
 		return Token{}, err
 	}
-	if !resident(km) {
-		return Token{}, fault.BadRequest.Withf("Key Manager %s does not issue tokens here", km.Name)
-	}
 	if in.Grant != "" && in.Grant != "CLIENT_CREDENTIALS" {
 		return Token{}, fault.BadRequest.Withf("Grant type %s is not supported by %s", in.Grant, km.Name)
+	}
+	if !resident(km) {
+		return s.tokenElsewhere(ctx, m, km, in)
 	}
 	scope := apim.In(m.Tenant)
 	ok, err := s.Clients.CheckSecret(ctx, scope, m.ConsumerKey, in.Secret)

@@ -94,6 +94,8 @@ type Options struct {
 	Blobs         Blobs
 	Clients       KeyManager
 	Passwords     Passwords
+	Elsewhere     Elsewhere // nil: no clients are made at other key managers
+	Box           Box       // nil as well then
 	// Unlimited says whether the Unlimited tier is offered.
 	Unlimited bool
 	// NoDefaultApplication leaves new subscribers without DefaultApplication.

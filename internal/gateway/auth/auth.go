@@ -28,8 +28,10 @@ const (
 // Authenticator checks credentials.
 type Authenticator struct {
 	Verifier    *token.Verifier
-	Basic       *Basic // nil: passwords cannot be checked here
-	RequireType bool   // foreign access tokens must be of type at+jwt too
+	Basic       *Basic    // nil: passwords cannot be checked here
+	Opaque      *Opaque   // nil: opaque tokens cannot be looked up here
+	Elsewhere   Elsewhere // nil: other key managers are not asked
+	RequireType bool      // foreign access tokens must be of type at+jwt too
 }
 
 const (
@@ -78,7 +80,7 @@ func (a *Authenticator) Check(x *exchange.Exchange, f *facts.Facts, r *Rules, ki
 	var worst *exchange.Refusal
 	if r.OAuth2 && header != "" {
 		if raw, _, ok := bearer(header); ok {
-			if worst = a.oauth2(f, r, kind, scopes, raw, now, c); worst == nil {
+			if worst = a.oauth2(x, f, r, kind, scopes, raw, now, c); worst == nil {
 				return nil
 			}
 		}
@@ -150,17 +152,19 @@ func hasScheme(header, scheme string) (yes bool) {
 	return yes
 }
 
-func (a *Authenticator) oauth2(f *facts.Facts, r *Rules, kind Kind, scopes []string, raw string, now time.Time, c *Caller) *exchange.Refusal {
-	if !token.LooksLikeJWT(raw) {
-		return bad("token-opaque")
+func (a *Authenticator) oauth2(x *exchange.Exchange, f *facts.Facts, r *Rules, kind Kind, scopes []string, raw string, now time.Time, c *Caller) *exchange.Refusal {
+	t, asked, refusal := a.verify(x.Ctx, f, r, raw, now)
+	if refusal != nil {
+		return refusal
 	}
-	t, err := a.Verifier.Verify(raw, now)
-	if err != nil {
-		return bad(ruleOf(err), "cause", err.Error())
-	}
-	km, key, m := manager(f, t, r)
+	km, key, m := manager(f, t, r, raw)
 	if km == nil {
-		return bad("key-manager", "issuer", t.Issuer)
+		return notOurs(f, r, t.Issuer, bad("key-manager", "issuer", t.Issuer))
+	}
+	if km.Online && !asked {
+		if refusal := a.confirm(x.Ctx, km, raw, now); refusal != nil {
+			return refusal
+		}
 	}
 	if t.TokenType != "" && t.TokenType != "access_token" && !strings.EqualFold(t.TokenType, "bearer") {
 		return bad("token-kind", "token_type", t.TokenType)
@@ -185,7 +189,7 @@ func (a *Authenticator) oauth2(f *facts.Facts, r *Rules, kind Kind, scopes []str
 	if !ok {
 		return forbidden("application", "application", m.Application)
 	}
-	c.Application, c.KeyType, c.ConsumerKey, c.claims, c.Scheme = app, m.KeyType, key, &t.Claims, "oauth2"
+	c.Application, c.KeyType, c.ConsumerKey, c.claims, c.Scheme = app, m.KeyType, key, localClaims(km, &t.Claims), "oauth2"
 	c.User = t.Subject
 	if t.Aut == token.AutApplication {
 		c.User = app.Owner
@@ -225,13 +229,13 @@ func ruleOf(err error) string {
 // manager is the key manager, among those the token is valid for, that the API
 // accepts and that knows the consumer key; failing that one the API accepts,
 // with a nil mapping.
-func manager(f *facts.Facts, t *token.Verified, r *Rules) (km *facts.KeyManager, key string, m *snapshot.KeyMapping) {
+func manager(f *facts.Facts, t *token.Verified, r *Rules, raw string) (km *facts.KeyManager, key string, m *snapshot.KeyMapping) {
 	for _, i := range t.Issuers {
 		k, ok := i.Tag.(*facts.KeyManager)
-		if !ok || !k.Enabled || !k.Global && k.Tenant != r.Tenant || !r.AllManagers && !slices.Contains(r.Managers, k.Name) {
+		if !ok || !accepts(r, k) || !k.Takes(raw, &t.Claims) {
 			continue
 		}
-		name := consumerKey(t, k)
+		name := consumerKey(f, t, k)
 		mapping, found := f.Keys.Get(facts.Consumer{KeyManager: k.ID, Key: name})
 		if found {
 			return k, name, mapping
@@ -243,8 +247,14 @@ func manager(f *facts.Facts, t *token.Verified, r *Rules) (km *facts.KeyManager,
 	return km, key, nil
 }
 
-func consumerKey(t *token.Verified, km *facts.KeyManager) string {
+func consumerKey(f *facts.Facts, t *token.Verified, km *facts.KeyManager) string {
 	switch km.ConsumerKeyClaim {
+	case "aud": // of several, the one that is a client's
+		for _, a := range t.Audience {
+			if _, ok := f.Keys.Get(facts.Consumer{KeyManager: km.ID, Key: a}); ok {
+				return a
+			}
+		}
 	case "", "azp":
 		if t.AuthorizedParty != "" {
 			return t.AuthorizedParty

@@ -69,6 +69,7 @@ func (e *Editor) Done() *Facts {
 		AppPolicies: e.appPolicies.Done(), SubPolicies: e.subPolicies.Done(), APIPolicies: e.apiPolicies.Done(),
 		RevokedIDs: e.revokedIDs.Done(), RevokedBefore: e.revoked.Done(),
 		KeyManagers: e.managers, Tenants: e.tenants, Environments: e.environments, VHosts: e.vhosts,
+		Foreign: special(e.managers),
 	}
 }
 
@@ -275,6 +276,10 @@ func (e *Editor) manager(it *snapshot.Item) error {
 	} else if old := e.old.KeyManagers[it.ID]; old != nil && old.JWKSURL == v.JWKSURL {
 		keys = old.Issuer.Keys // fetched before; the fetcher looks again
 	}
+	var err error
+	if m.Rules, err = newRules(v.Rules); err != nil {
+		return err
+	}
 	m.Issuer = m.issuer(keys)
 	e.managers[it.ID] = m
 	return nil
@@ -296,6 +301,7 @@ func (f *Facts) WithManager(m *KeyManager) *Facts {
 	next := *f
 	next.KeyManagers = orEmpty(maps.Clone(f.KeyManagers))
 	next.KeyManagers[m.ID] = m
+	next.Foreign = special(next.KeyManagers)
 	return &next
 }
 

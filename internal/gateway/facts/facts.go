@@ -52,6 +52,7 @@ type Facts struct {
 	Tenants       map[string]bool                    // domain to active
 	Environments  map[string]string                  // name to type
 	VHosts        map[string][]string                // of an environment, in lower case
+	Foreign       []*KeyManager                      // enabled ones that calls may have to look at by name: see KeyManager.special
 }
 
 // KeyManager is an issuer of tokens. It is the Tag of its token.Issuer, which
@@ -60,4 +61,5 @@ type KeyManager struct {
 	snapshot.KeyManager
 	Issuer *token.Issuer
 	Hash   string // of the item
+	Rules  []Rule
 }

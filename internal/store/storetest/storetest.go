@@ -36,6 +36,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"members":                       members,
 		"refresh tokens":                refresh,
 		"revocations":                   revocations,
+		"ephemera":                      ephemera,
+		"ephemera race":                 ephemeraRace,
 		"blobs":                         blobs,
 		"many writers":                  manyWriters,
 		"conflicting transactions":      conflicts,

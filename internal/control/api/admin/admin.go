@@ -88,6 +88,8 @@ func (s *server) handlers() map[string]rest.Handler {
 		"updateKeyManager": s.updateKeyManager,
 		"deleteKeyManager": s.deleteKeyManager,
 
+		"discoverKeyManager": s.discoverKeyManager,
+
 		"listApplications":       s.listApplications,
 		"deleteApplication":      s.deleteApplication,
 		"changeApplicationOwner": s.changeOwner,

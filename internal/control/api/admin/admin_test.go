@@ -397,6 +397,14 @@ func TestKeyManagers(t *testing.T) {
 	w.call("root", 400, "POST", "/key-managers", body("kc2", "Moon", ""))
 	w.call("root", 400, "POST", "/key-managers", body("kc2", "default", ""))
 	w.call("root", 400, "POST", "/key-managers", `{"name":"x"}`)
+	for _, bad := range []string{
+		`"certificates":{"type":"PEM","value":"nonsense"}`, `"certificates":{"type":"PEM","value":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}`,
+		`"tokenValidation":[{"id":1,"enable":true,"type":"REGEX","value":"("}]`, `"tokenValidation":[{"id":1,"enable":true,"type":"JWT","value":"x"}]`,
+		`"tokenValidation":[{"id":1,"enable":true,"type":"CUSTOM","value":"x"}]`, `"claimMapping":[{"remoteClaim":"a"}]`, `"tokenType":"SOMETIMES"`,
+	} {
+		w.call("root", 400, "POST", "/key-managers", `{"name":"x","type":"custom",`+bad+`}`)
+	}
+	w.call("root", 400, "POST", "/key-managers", body("is7", "WSO2-IS-7", `"api_resource_management_endpoint":"https://a","is7_roles_endpoint":"https://b","Authentication":"MutualTLS"`))
 	w.call("root", 400, "POST", "/key-managers", `{"name":"x","type":"custom","certificates":{"type":"DER","value":"x"}}`)
 	w.call("root", 400, "PUT", at, body("kc", "Okta", ""))
 	w.call("root", 200, "PUT", at, body("kc", "KeyCloak", `"client_id":"you","client_secret":"*****"`))

@@ -250,3 +250,23 @@ func (s *server) deleteKeyManager(w http.ResponseWriter, r *http.Request) error 
 	}
 	return rest.Empty(w, http.StatusOK)
 }
+
+// discoverKeyManager fills a key manager with what a discovery document says.
+func (s *server) discoverKeyManager(w http.ResponseWriter, r *http.Request) error {
+	f, err := rest.ReadForm(r, 64<<10)
+	if err != nil {
+		return err
+	}
+	km, ok, err := s.svc.Discover(r.Context(), f.Text("url"), f.Text("type"))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return rest.JSON(w, http.StatusOK, map[string]any{"valid": false, "value": nil})
+	}
+	out, err := fromKeyManager(km)
+	if err != nil {
+		return err
+	}
+	return rest.JSON(w, http.StatusOK, map[string]any{"valid": true, "value": out})
+}

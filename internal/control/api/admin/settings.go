@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/cardea-apim/cardea/internal/apim"
-	"github.com/cardea-apim/cardea/internal/control/govern"
+	"github.com/cardea-apim/cardea/internal/connector"
 	"github.com/cardea-apim/cardea/internal/rest"
 )
 
@@ -22,7 +22,7 @@ type field struct {
 	Values   []any  `json:"values"`
 }
 
-type connector struct {
+type kmType struct {
 	Type        string  `json:"type"`
 	DisplayName string  `json:"displayName"`
 	KeyClaim    string  `json:"defaultConsumerKeyClaim"`
@@ -33,9 +33,9 @@ type connector struct {
 func (s *server) getSettings(w http.ResponseWriter, r *http.Request) error {
 	scopes := slices.Clone(s.scopes)
 	slices.Sort(scopes)
-	kms := []connector{}
-	for _, c := range govern.Connectors {
-		out := connector{c.Type, c.DisplayName, c.KeyClaim, c.ScopesClaim, []field{}}
+	kms := []kmType{}
+	for _, c := range connector.Types {
+		out := kmType{c.Name, c.Label, c.KeyClaim, c.ScopesClaim, []field{}}
 		for _, f := range c.Fields {
 			out.Fields = append(out.Fields, field{Name: f.Name, Label: f.Label, Type: "input", Required: f.Required, Mask: f.Secret, Values: []any{}})
 		}
