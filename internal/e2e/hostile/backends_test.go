@@ -17,7 +17,7 @@ import (
 
 const (
 	patience = 4 * time.Second // what backends here have to answer
-	slack    = 8 * time.Second         // of a busy machine
+	slack    = 8 * time.Second // of a busy machine
 	chunked  = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 
