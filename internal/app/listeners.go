@@ -40,7 +40,7 @@ type listeners struct {
 	log      *slog.Logger
 	pace     pace
 	open     []port
-	busy     atomic.Int64 // requests being served
+	busy     atomic.Int64 // requests of HTTP/2 being served
 	draining atomic.Bool
 	failed   chan error
 }
@@ -67,6 +67,7 @@ func (l *listeners) add(c listener) error {
 	if engine == nil {
 		engine = http1.Adapt(slowBodies(c.serve))
 	}
+	engine = l.leaving(engine)
 	if c.tls != nil {
 		c.tls = c.tls.Clone()
 		c.tls.NextProtos = []string{"h2", "http/1.1", "http/1.0"}
@@ -88,7 +89,7 @@ func (l *listeners) add(c listener) error {
 		shorten(ln)
 		h2 := newHandover(l.track(c.serve, c.engine != nil), l.log, orDefault(c.head, maxHead))
 		l.open = append(l.open, port{Listener: ln, name: c.name, tls: c.tls, http2: h2, server: &http1.Server{
-			Handler: l.tracked(engine),
+			Handler: engine,
 			HTTP2:   h2.take,
 			Log:     l.log,
 			Limits: http1.Limits{
@@ -122,11 +123,9 @@ func (l *listeners) start() {
 	}
 }
 
-// tracked counts requests and, while the process drains, asks clients to leave.
-func (l *listeners) tracked(next func(*http1.Exchange)) func(*http1.Exchange) {
+// leaving asks clients to leave while the process drains.
+func (l *listeners) leaving(next func(*http1.Exchange)) func(*http1.Exchange) {
 	return func(x *http1.Exchange) {
-		l.busy.Add(1)
-		defer l.busy.Add(-1)
 		if l.draining.Load() {
 			x.CloseAfter()
 		}
@@ -134,7 +133,8 @@ func (l *listeners) tracked(next func(*http1.Exchange)) func(*http1.Exchange) {
 	}
 }
 
-// track is tracked for HTTP/2, where the header sends GOAWAY. A call of gRPC may
+// track is leaving for HTTP/2, where the header sends GOAWAY. It counts requests,
+// as our engine does by itself. A call of gRPC may
 // be a conversation in which the client is silent for long: through a gateway
 // the timeout of the endpoint bounds that, not the pace of bodies.
 func (l *listeners) track(next http.Handler, gateway bool) http.Handler {
@@ -170,12 +170,14 @@ func (l *listeners) drain(limit time.Duration) error {
 	case <-time.After(limit - 3*grace): // the rest needs its time too
 	}
 	failed = errors.Join(failed, l.stop(ctx, grace/2, false), <-front)
+	running := int(l.busy.Load())
 	for _, p := range l.open {
+		running += p.server.Busy()
 		_ = p.server.Close() // whatever outlived the limit
 		_ = p.http2.server.Close()
 	}
 	if failed != nil {
-		return fmt.Errorf("drain: %d requests were still running after %s", l.busy.Load(), limit)
+		return fmt.Errorf("drain: %d requests were still running after %s", running, limit)
 	}
 	return nil
 }

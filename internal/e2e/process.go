@@ -78,6 +78,7 @@ const (
 var offsets struct {
 	sync.Mutex
 	next int
+	held []*os.File
 }
 
 // FreeOffset finds a port offset at which every port of a node is free.
@@ -101,11 +102,30 @@ func FreeOffset() (int, error) {
 			}
 			_ = l.Close()
 		}
-		if free {
+		if free && claim(o) {
 			return o, nil
 		}
 	}
 	return 0, errors.New("find free ports: none")
+}
+
+// claim holds an offset until this process ends, so that tests of other packages
+// that run meanwhile look for another one.
+func claim(offset int) bool {
+	dir := filepath.Join(os.TempDir(), "cardea-test-offsets")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return true // without the lock it is as unlikely to collide as ports are many
+	}
+	f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(offset)), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return true
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return false
+	}
+	offsets.held = append(offsets.held, f)
+	return true
 }
 
 // Node describes a process to start.

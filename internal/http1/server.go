@@ -286,6 +286,18 @@ func (s *Server) Open() int {
 	return len(s.conns)
 }
 
+// Busy is the number of requests being served.
+func (s *Server) Busy() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.busy.Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Shutdown stops accepting, has every answer close its connection, closes idle
 // connections after Limits.Drain, and cuts what is left when ctx ends, whose
 // error it then returns. Handed over connections are their owners' affair.

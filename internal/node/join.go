@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cardea-apim/cardea/internal/pki"
 	"github.com/cardea-apim/cardea/internal/seal"
@@ -70,16 +72,9 @@ func Join(ctx context.Context, urls, token, home, id string) (*Joined, error) {
 	if err != nil {
 		return nil, err
 	}
-	var reply *pki.JoinReply
-	var failed []error
-	for _, base := range bases {
-		if reply, err = askToJoin(ctx, base, tok, csr); err == nil {
-			break
-		}
-		failed = append(failed, err)
-	}
-	if reply == nil {
-		return nil, errors.Join(failed...)
+	reply, err := askAnyToJoin(ctx, bases, tok, csr)
+	if err != nil {
+		return nil, err
 	}
 	master, err := seal.ParseKey(reply.MasterKey)
 	if err != nil {
@@ -96,6 +91,39 @@ func Join(ctx context.Context, urls, token, home, id string) (*Joined, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// How long control nodes are waited for that cannot be reached yet, because
+// they start at the same time or are about to open the port.
+const (
+	joinPatience = 15 * time.Second
+	joinPause    = 250 * time.Millisecond
+)
+
+// askAnyToJoin asks each in turn, and all again while none can be reached. An
+// answer, also a refusal, ends it.
+func askAnyToJoin(ctx context.Context, bases []string, tok pki.Token, csr []byte) (*pki.JoinReply, error) {
+	for end := time.Now().Add(joinPatience); ; {
+		var failed []error
+		away := true
+		for _, base := range bases {
+			reply, err := askToJoin(ctx, base, tok, csr)
+			if err == nil {
+				return reply, nil
+			}
+			failed = append(failed, err)
+			dial, ok := errors.AsType[*net.OpError](err)
+			away = away && ok && dial.Op == "dial"
+		}
+		if !away || time.Now().After(end) {
+			return nil, errors.Join(failed...)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(failed...)
+		case <-time.After(joinPause):
+		}
+	}
 }
 
 // Refollow makes the control nodes that the configuration names the ones that a

@@ -371,3 +371,22 @@ func TestFollowStreamIsLinesOfJSON(t *testing.T) {
 		t.Errorf("heartbeat %+v", beat)
 	}
 }
+
+// Nodes that are started together wait for each other.
+func TestJoinWaitsForAPortThatIsNotOpenYet(t *testing.T) {
+	s := newSite(t)
+	tok, url := s.token("gateway"), s.url()
+	s.stop()
+	joined := make(chan error, 1)
+	go func() {
+		_, err := node.Join(t.Context(), url, tok, t.TempDir(), "gw-1")
+		joined <- err
+	}()
+	select {
+	case err := <-joined:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(400 * time.Millisecond):
+	}
+	s.open(strings.TrimPrefix(url, "https://"), true)
+	must(t, <-joined)
+}

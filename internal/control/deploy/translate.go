@@ -218,7 +218,8 @@ func (t *translator) deployed(ctx context.Context, work *apim.API, id apim.APIID
 }
 
 // vhosts are the hosts an API answers on. On the first virtual host of its
-// environment it answers whatever the client called the gateway.
+// environment it answers whatever the client called the gateway, and so it does
+// when its own was taken from the environment.
 func (t *translator) vhosts(ctx context.Context, tenant apim.TenantID, d *apim.Deployment) ([]string, error) {
 	if d.VHost == "" {
 		return nil, nil
@@ -227,10 +228,15 @@ func (t *translator) vhosts(ctx context.Context, tenant apim.TenantID, d *apim.D
 	if err != nil {
 		return nil, err
 	}
-	if env == nil || len(env.VHosts) == 0 || strings.EqualFold(env.VHosts[0].Host, d.VHost) {
+	if env == nil {
 		return nil, nil
 	}
-	return []string{d.VHost}, nil
+	for i, v := range env.VHosts {
+		if strings.EqualFold(v.Host, d.VHost) && i > 0 {
+			return []string{d.VHost}, nil
+		}
+	}
+	return nil, nil
 }
 
 // env finds an environment of the tenant, or one of the installation.

@@ -240,7 +240,11 @@ func rpc(t *testing.T, ctx context.Context, client pb.TestServiceClient, behind 
 		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, "x-wait", "1"), 300*time.Millisecond)
 		defer cancel()
 		_, err := client.EmptyCall(ctx, &pb.Empty{})
-		expectStatus(t, "past the deadline", err, codes.DeadlineExceeded)
+		// The server knows the deadline, too. When it is the first to give up, it
+		// resets the stream, which the gateway can only report.
+		if status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "101505") {
+			expectStatus(t, "past the deadline", err, codes.DeadlineExceeded)
+		}
 		given(t)
 	})
 	t.Run("cancel", func(t *testing.T) {

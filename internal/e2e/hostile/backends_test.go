@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	patience = 1500 * time.Millisecond // what backends here have to answer
-	slack    = 8 * time.Second         // of a busy machine
+	patience = 4 * time.Second // what backends here have to answer
+	slack    = 8 * time.Second // of a busy machine
 	chunked  = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 

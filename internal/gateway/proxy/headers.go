@@ -12,21 +12,55 @@ type Rules struct {
 	PublicHTTP, PublicHTTPS string // scheme://host:port; empty: as the caller addressed us
 }
 
-// hop are the fields that concern one connection only, and those that are
-// rebuilt from what was parsed.
-var hop = [...]string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer",
-	"Transfer-Encoding", "Upgrade", "Expect", "Host", "Content-Length", "HTTP2-Settings",
+// class is what a gateway does about a field, by its name.
+type class uint8
+
+const (
+	plain     class = iota
+	hop             // concerns one connection only, or is rebuilt from what was parsed
+	forwarded       // only a trusted proxy may set it
+	own             // is for the gateway only
+)
+
+// classes are the names of each class but plain.
+var classes = map[class][]string{
+	hop: {
+		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer",
+		"Transfer-Encoding", "Upgrade", "Expect", "Host", "Content-Length", "HTTP2-Settings",
+	},
+	forwarded: {
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "Forwarded",
+		"X-Real-IP", "X-WSO2-CLIENT-CERTIFICATE",
+	},
+	own: {"Internal-Key", "apikey", "WSO2_AM_API_DEFAULT_VERSION"},
 }
 
-// forwarded are the fields that only a trusted proxy may set.
-var forwarded = [...]string{
-	"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "Forwarded",
-	"X-Real-IP", "X-WSO2-CLIENT-CERTIFICATE",
+type classed struct {
+	name string
+	class
 }
 
-// own are the fields that are for the gateway only.
-var own = [...]string{"Internal-Key", "apikey", "WSO2_AM_API_DEFAULT_VERSION"}
+// byLength finds the few names a field's can be.
+var byLength = func() (t [32][]classed) {
+	for c, names := range classes {
+		for _, n := range names {
+			t[len(n)] = append(t[len(n)], classed{n, c})
+		}
+	}
+	return t
+}()
+
+func classOf(name string) class {
+	if len(name) >= len(byLength) {
+		return plain
+	}
+	for _, k := range byLength[len(name)] {
+		if exchange.Fold(k.name, name) {
+			return k.class
+		}
+	}
+	return plain
+}
 
 func in(list []string, name string) bool {
 	for _, n := range list {
@@ -73,7 +107,7 @@ func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 	if x.Trailer.From != nil {
 		strip, auth := c.Strip, c.Auth
 		r.Trailer = only(x.Trailer, func(name string) bool {
-			return !in(framing[:], name) && !in(hop[:], name) && !in(own[:], name) && !in(forwarded[:], name) &&
+			return !in(framing[:], name) && classOf(name) == plain &&
 				!exchange.Fold(name, strip) && !exchange.Fold(name, auth)
 		})
 	}
@@ -82,12 +116,13 @@ func (e *Endpoint) rebuild(x *exchange.Exchange, c *Call, r *Request) {
 	connection := namesFields(x.Header)
 	forwardedFor := ""
 	for _, f := range x.Header {
+		kind := classOf(f.Name)
 		switch {
-		case in(hop[:], f.Name), in(own[:], f.Name):
+		case kind == hop, kind == own:
 			continue
 		case connection && named(x.Header, f.Name):
 			continue
-		case in(forwarded[:], f.Name):
+		case kind == forwarded:
 			if !c.Trusted {
 				continue
 			}
@@ -168,7 +203,7 @@ func (r *Response) Reply(x *exchange.Exchange, rules *Rules) {
 	connection := namesFields(r.Header)
 	for _, f := range r.Header {
 		switch {
-		case in(hop[:], f.Name) && !exchange.Fold(f.Name, "Proxy-Authenticate"):
+		case classOf(f.Name) == hop && !exchange.Fold(f.Name, "Proxy-Authenticate"):
 			continue
 		case connection && named(r.Header, f.Name):
 			continue
@@ -205,7 +240,7 @@ func only(t exchange.Trailer, may func(name string) bool) exchange.Trailer {
 }
 
 // mayFollow reports whether an answer's trailer may have a field.
-func mayFollow(name string) bool { return !in(framing[:], name) && !in(hop[:], name) }
+func mayFollow(name string) bool { return !in(framing[:], name) && classOf(name) != hop }
 
 // location makes a relative Location absolute, on this gateway; an absolute
 // one passes.

@@ -42,7 +42,7 @@ type Options struct {
 
 	Every     time.Duration // between flushes; default 300 ms
 	Timeout   time.Duration // for one answer; default 5 s
-	Calls     int           // raw calls kept of each interval between flushes, and while nobody answers; default 1024
+	Calls     int           // raw calls kept of each interval between flushes, and while nobody answers; default 512
 	Decisions int           // details of decisions kept likewise; default 2048
 }
 
@@ -82,7 +82,7 @@ func New(o Options) (*Reporter, error) {
 		o.Timeout = 5 * time.Second
 	}
 	if o.Calls <= 0 {
-		o.Calls = 1024
+		o.Calls = 512
 	}
 	if o.Decisions <= 0 {
 		o.Decisions = 2048
