@@ -81,17 +81,24 @@ var offsets struct {
 	held []*os.File
 }
 
+// Ports of test nodes stay below those that the kernel gives to outgoing
+// connections (32768 and up): while a node is stopped none can take its place.
+const (
+	firstOffset = 10000
+	lastOffset  = 22900
+)
+
 // FreeOffset finds a port offset at which every port of a node is free.
 func FreeOffset() (int, error) {
 	offsets.Lock()
 	defer offsets.Unlock()
 	if offsets.next == 0 {
-		offsets.next = 10000 + (os.Getpid()%300)*60
+		offsets.next = firstOffset + (os.Getpid()%200)*60
 	}
 	for range 500 {
 		o := offsets.next
-		if offsets.next += 20; offsets.next > 45000 {
-			offsets.next = 10000
+		if offsets.next += 20; offsets.next > lastOffset {
+			offsets.next = firstOffset
 		}
 		free := true
 		for _, p := range []int{portHTTPS, portHTTP, portGwHTTPS, portGwHTTP, portSync, portBus, 8099, 9099, 8021, 9021} {
