@@ -116,17 +116,26 @@ func TestSoak(t *testing.T) {
 	p := node(t, Node{})
 	c := admin(t, p)
 	appPolicy(t, c, "Soak", 600, "min")
-	_, token := securedAPI(t, c, "soak", backend.URL, "Soak")
+	api := must[string](t)(c.Import(t.Context(), NewAPI{Definition: []byte(tinyDefinition), Name: "soak", Version: "1.0.0", Context: "/soak", Backend: backend.URL}))
+	ok(t, c.Publish(t.Context(), api))
+	app := must[*App](t)(c.NewApp(t.Context(), "app-soak", "Soak"))
+	must[string](t)(c.Subscribe(t.Context(), app.ID, api, "Unlimited"))
 	bad := openAPI("SoakBad", rude(t))
 	endpoint := map[string]any{"url": bad.Backend, "config": map[string]any{"actionSelect": "fault", "actionDuration": "500"}}
 	bad.Extra = map[string]any{"endpointConfig": map[string]any{"endpoint_type": "http", "production_endpoints": endpoint, "sandbox_endpoints": endpoint}}
 	ok(t, c.Publish(t.Context(), must[string](t)(c.Import(t.Context(), bad))))
 
-	s := &soak{t: t, p: p, c: c, token: token, backend: backend.URL}
+	s := &soak{t: t, p: p, backend: backend.URL}
+	renew := func() { // tokens, the administrator's too, are good for an hour
+		s.c = admin(t, p)
+		s.token = must[string](t)(s.c.AppToken(t.Context(), app, ""))
+	}
+	renew()
 	s.run(lasts / 10)
 	first := s.settled()
 	t.Logf("after %v and %d calls: %+v", lasts/10, s.calls.Load(), first)
 	for i := range 4 {
+		renew()
 		s.run(lasts * 9 / 40)
 		t.Logf("part %d of 4, %d calls: %+v", i+1, s.calls.Load(), holds(t, p))
 	}
