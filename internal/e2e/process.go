@@ -86,6 +86,9 @@ var offsets struct {
 const (
 	firstOffset = 10000
 	lastOffset  = 22900
+	// offsetStep divides no difference between two ports of a node, so that no
+	// port of one offset is another port of a second one.
+	offsetStep = 31
 )
 
 // FreeOffset finds a port offset at which every port of a node is free.
@@ -93,11 +96,11 @@ func FreeOffset() (int, error) {
 	offsets.Lock()
 	defer offsets.Unlock()
 	if offsets.next == 0 {
-		offsets.next = firstOffset + (os.Getpid()%200)*60
+		offsets.next = firstOffset + (os.Getpid()%400)*offsetStep
 	}
 	for range 500 {
 		o := offsets.next
-		if offsets.next += 20; offsets.next > lastOffset {
+		if offsets.next += offsetStep; offsets.next > lastOffset {
 			offsets.next = firstOffset
 		}
 		free := true
