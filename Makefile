@@ -36,7 +36,8 @@ test-go: export CARDEA_BINARY := $(CURDIR)/bin/cardea
 test-go: export CARDEA_TEST_REQUIRE_POSTGRES := 1
 test-go: export CARDEA_TEST_REQUIRE_FOREIGN := 1
 test-go: real-input
-	@go test -timeout 20m ./...
+	@go test -timeout 20m $$(go list ./... | grep -v /internal/e2e)
+	@go test -timeout 20m -p 1 ./internal/e2e/... # each of them fills the machine
 
 real-input: # public documents for the tests and the benchmark, fetched once
 	@scripts/real-input.sh $(CACHE)/real
